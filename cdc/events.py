@@ -1,0 +1,132 @@
+"""What a source yields: whole committed transactions, in commit order.
+
+A value is the PostgreSQL text of a column as bytes, ``None`` for NULL, :data:`UNCHANGED` for a TOAST value that
+the update did not touch, or :data:`ABSENT` where the source does not say. Values are never parsed on the way.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from contexts.model import TableName
+
+
+class Missing(enum.Enum):
+    """Why a value is not there although it is not NULL."""
+
+    UNCHANGED = "unchanged"
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return f"<{self.value}>"
+
+
+UNCHANGED: Final = Missing.UNCHANGED
+ABSENT: Final = Missing.ABSENT
+
+Value = bytes | None | Missing
+Row = list[Value]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationColumn:
+    """A column as the source describes it; ``type_oid`` belongs to the source's catalog."""
+
+    name: str
+    type_oid: int
+    typmod: int
+    #: Part of the replica identity (all columns are, where it is FULL).
+    is_key: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relation:
+    """The shape of a table from some point of the stream on; a changed shape is a new object."""
+
+    oid: int
+    table: TableName
+    #: d(efault), n(othing), f(ull) or i(ndex).
+    replica_identity: str
+    columns: tuple[RelationColumn, ...]
+
+
+@dataclass(slots=True)
+class Insert:
+    """A new row; ``new`` is in the order of ``relation.columns``."""
+
+    relation: Relation
+    new: Row
+
+
+@dataclass(slots=True)
+class Update:
+    """A changed row.
+
+    ``old`` is None where the key did not change and the identity is not FULL. Where ``old_is_full`` is false only
+    the key columns of ``old`` mean anything: the others are None and do *not* mean NULL.
+    """
+
+    relation: Relation
+    new: Row
+    old: Row | None
+    old_is_full: bool
+
+
+@dataclass(slots=True)
+class Delete:
+    """A deleted row; see :class:`Update` for ``old``."""
+
+    relation: Relation
+    old: Row
+    old_is_full: bool
+
+
+@dataclass(slots=True)
+class Truncate:
+    """Tables emptied by one TRUNCATE."""
+
+    relations: tuple[Relation, ...]
+    cascade: bool
+    restart_identity: bool
+
+
+@dataclass(slots=True)
+class Message:
+    """A logical message (``pg_logical_emit_message``)."""
+
+    prefix: str
+    content: bytes
+    lsn: int
+
+
+Change = Insert | Update | Delete | Truncate | Message
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A committed source transaction. ``changes`` can be iterated once; it may read from a spool file."""
+
+    xid: int
+    #: Start of the commit record: a transaction belongs before a barrier at L when ``commit_lsn < L``.
+    commit_lsn: int
+    #: End of the commit record: the position once this transaction is applied.
+    end_lsn: int
+    #: Microseconds since the Unix epoch, by the source's clock.
+    commit_time_us: int
+    changes: Iterable[Change]
+    #: How many messages and payload bytes ``changes`` holds, for bounding batches.
+    size: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Idle:
+    """Nothing that was committed at or before ``lsn`` is still to come."""
+
+    lsn: int
+
+
+Event = Transaction | Idle

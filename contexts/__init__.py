@@ -1,0 +1,1 @@
+"""The ground floor: what a bounded context is, and the two databases it moves between."""

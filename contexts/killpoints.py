@@ -1,0 +1,54 @@
+"""Named points at which the tests kill the process, to prove that it goes on from there.
+
+A point does nothing unless ``CARVEOUT_KILL_AT`` names it, as ``name`` or ``name:nth``; then the process kills
+itself with SIGKILL, as a power cut would. Every name is listed in :data:`POINTS`, so a test can walk them all.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS: dict[str, str] = {
+    "copy.slot_created": "the slot exists, its position is not stored",
+    "copy.planned": "the parts are stored, none is copied",
+    "copy.part_loaded": "a part's rows are written, not committed",
+    "copy.part_committed": "a part is committed",
+    "copy.cycle_ended": "all parts are done, the state is still copying",
+    "copy.indexes_built": "secondary indexes are built, the state is still copying",
+    "apply.rows_written": "a batch's rows are written, not its position",
+    "apply.before_commit": "rows and position are written, not committed",
+    "apply.after_commit": "a batch is committed, the slot not acknowledged",
+    "apply.spooled": "a large transaction is spooled, not applied",
+    "verify.barrier_reached": "both snapshots are held, nothing is compared",
+    "verify.segment_done": "a segment's result is stored",
+    "verify.before_result": "all is compared, the result is not stored",
+    "switch.started": "state is switching, nothing else is done",
+    "switch.way_back_prepared": "the reverse slot exists",
+    "switch.gate_closed": "the gate holds new transactions",
+    "switch.fenced": "the write locks of the open side are closed and the marker is written",
+    "switch.drained": "the marker was applied",
+    "switch.verified": "the last check passed",
+    "switch.sequences_set": "the sequences of the other side are set",
+    "switch.opening_marked": "the reverse stream's position is stored",
+    "switch.committed": "the journal says committed, the route is the old one",
+    "switch.routed": "the route names the new side, its write locks are still closed",
+    "switch.opened": "the new side is open, the gate still closed",
+    "switch.finished": "all is done but the last state change",
+    "complete.started": "completing, nothing dropped",
+    "complete.stream_dropped": "the reverse stream is gone",
+}
+_seen: dict[str, int] = {}
+
+
+def kill_point(name: str) -> None:
+    """Die here, where a test asked for it; otherwise cost a dictionary look-up."""
+    armed = os.environ.get("CARVEOUT_KILL_AT")
+    if armed is None:
+        return
+    assert name in POINTS, f"{name} is not in POINTS"
+    wanted, _, nth = armed.partition(":")
+    if wanted == name:
+        _seen[name] = _seen.get(name, 0) + 1
+        if _seen[name] == int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,125 @@
+"""Reads ``carveout.toml`` and ``contexts/<name>/context.toml``; every refusal names the file and the key."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from contexts.errors import ConfigError
+from contexts.model import Context, Project, TableName
+
+PROJECT_FILE = "carveout.toml"
+CONTEXT_FILE = "context.toml"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LITERAL_PASSWORD = re.compile(r"(?i)(password\s*=\s*[^\s$])|(://[^/@:]*:[^@/$]+@)")
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def load_project(start: Path | None = None) -> Project:
+    """Find ``carveout.toml`` in ``start`` (default: here) or a folder above it, and read it.
+
+    :raises ConfigError: no such file, or it cannot be used.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        path = folder / PROJECT_FILE
+        if path.is_file():
+            return _read(path, Project).model_copy(update={"folder": folder})
+    raise ConfigError(f"no {PROJECT_FILE} in {here} or above it", next_step="carveout init")
+
+
+def load_contexts(project: Project) -> dict[str, Context]:
+    """All contexts of the project by name, with no table owned twice.
+
+    :raises ConfigError: a file cannot be used, or two contexts claim one table.
+    """
+    root = project.folder / project.contexts_dir
+    files = sorted(root.glob(f"*/{CONTEXT_FILE}"))
+    loaded = {context.name: context for context in map(_load_context, files)}
+    owners: dict[TableName, str] = {}
+    for context in loaded.values():
+        for table in context.table_names:
+            if (owner := owners.setdefault(table, context.name)) != context.name:
+                raise ConfigError(
+                    f"{context.folder / CONTEXT_FILE}: tables: {table} already belongs to context {owner!r}",
+                    next_step="leave the table to one context",
+                )
+    return loaded
+
+
+def load_context(project: Project, name: str) -> Context:
+    """The context ``name``.
+
+    :raises ConfigError: no such context; the message lists those that exist.
+    """
+    loaded = load_contexts(project)
+    if name not in loaded:
+        known = ", ".join(sorted(loaded)) or "none"
+        raise ConfigError(
+            f"no context {name!r} in {project.folder / project.contexts_dir} (there: {known})",
+            next_step=f"carveout context new {name} --tables ...",
+        )
+    return loaded[name]
+
+
+def expand(text: str, *, where: str, environ: Mapping[str, str] | None = None) -> str:
+    """Replace each ``${VAR}`` by the variable, or by the content of the file that ``VAR_FILE`` names.
+
+    :param where: file and key, for the error.
+    :raises ConfigError: a variable is missing or its file cannot be read.
+    """
+    env = os.environ if environ is None else environ
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in env:
+            return env[name]
+        if path := env.get(f"{name}_FILE"):
+            try:
+                return Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigError(f"{where}: {name}_FILE={path}: {error.strerror}") from error
+        raise ConfigError(f"{where}: ${{{name}}} is not set", next_step=f"export {name}=... (or {name}_FILE=path)")
+
+    return _VARIABLE.sub(value, text)
+
+
+def _load_context(path: Path) -> Context:
+    context = _read(path, Context)
+    if context.name != path.parent.name:
+        raise ConfigError(f"{path}: name: {context.name!r} differs from its folder {path.parent.name!r}")
+    return context.model_copy(update={"folder": path.parent})
+
+
+def _read(path: Path, model: type[_M]) -> _M:
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    _refuse_literal_passwords(path, raw)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {_plain(e['msg'])}" for e in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(problems)) from error
+
+
+def _plain(message: str) -> str:
+    return message.replace("Extra inputs are not permitted", "unknown key").removeprefix("Value error, ")
+
+
+def _refuse_literal_passwords(path: Path, raw: Mapping[str, Any]) -> None:
+    for section in ("shared", "service"):
+        table = raw.get(section)
+        url = table.get("url") if isinstance(table, dict) else None
+        if isinstance(url, str) and _LITERAL_PASSWORD.search(url):
+            raise ConfigError(
+                f"{path}: {section}.url: holds a password",
+                next_step="put ${VAR} there and the URL into the environment, a VAR_FILE, or ~/.pgpass",
+            )

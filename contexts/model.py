@@ -1,0 +1,192 @@
+"""What a bounded context is: its tables, roles, and how it moves.
+
+The model mirrors ``contexts/<name>/context.toml`` one to one; units stand in the key names.
+Unknown keys are refused, so a misspelt option can never be silently ignored.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
+
+
+class Side(enum.StrEnum):
+    """One end of a migration."""
+
+    SHARED = "shared"
+    SERVICE = "service"
+
+    @property
+    def other(self) -> Side:
+        """The opposite end."""
+        return Side.SERVICE if self is Side.SHARED else Side.SHARED
+
+
+class TableName(NamedTuple):
+    """A schema-qualified table name, unquoted."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{_shown(self.schema)}.{_shown(self.name)}"
+
+    @classmethod
+    def parse(cls, text: str) -> TableName:
+        """Read ``table``, ``schema.table`` or ``"Odd Schema"."Odd.Table"``; the schema defaults to ``public``.
+
+        :raises ValueError: where the text is no table name.
+        """
+        parts = [quoted.replace('""', '"') or plain for quoted, plain in _NAME_PART.findall(text)]
+        if not _NAME.fullmatch(text) or not 1 <= len(parts) <= 2:
+            raise ValueError(f"{text!r} is no table name: write schema.table")
+        return cls(parts[0], parts[1]) if len(parts) == 2 else cls("public", parts[0])
+
+
+_PART = r'(?:"((?:[^"]|"")+)"|([^\s".]+))'
+_NAME_PART = re.compile(_PART)
+_NAME = re.compile(rf"{_PART}(?:\.{_PART})?")
+
+
+def _shown(part: str) -> str:
+    return part if re.fullmatch(r"[^\s\".]+", part) else '"' + part.replace('"', '""') + '"'
+
+
+def _to_table_name(value: object) -> TableName:
+    if isinstance(value, TableName):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a table name is a string: schema.table")
+    return TableName.parse(value)
+
+
+TableField = Annotated[TableName, PlainValidator(_to_table_name), PlainSerializer(str)]
+Privilege = Literal["select", "insert", "update", "delete", "truncate", "references", "trigger"]
+CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Table(_Strict):
+    """One table that moves."""
+
+    name: TableField
+    #: How the copy splits it: by ``ctid`` (fast, all parts under one snapshot) or by primary ``key`` ranges.
+    copy_by: Literal["auto", "ctid", "key"] = "auto"
+
+
+class Grant(_Strict):
+    """What one service role may do on some of the tables, on whichever side is open."""
+
+    role: str
+    privileges: tuple[Privilege, ...]
+    #: Tables the grant covers; empty means all tables of the context.
+    tables: tuple[TableField, ...] = ()
+
+
+class Reference(_Strict):
+    """A foreign key that the boundary cuts, kept as a declared cross-context reference."""
+
+    table: TableField
+    columns: tuple[str, ...]
+    references: TableField
+    referenced_columns: tuple[str, ...]
+
+
+class Service(_Strict):
+    """The service database."""
+
+    #: libpq URL or conninfo; ``${VAR}`` is read from the environment or from the file that ``VAR_FILE`` names.
+    url: str
+
+
+class Options(_Strict):
+    """How the migration runs; every default is safe for a busy production database."""
+
+    copy_workers: Annotated[int, Field(ge=1, le=32)] = 2
+    copy_part_mb: Annotated[int, Field(ge=1)] = 256
+    #: The copy and the diff hold no snapshot on the open side longer than this.
+    max_snapshot_age_s: Annotated[float, Field(gt=0)] = 600.0
+    batch_rows: Annotated[int, Field(ge=1)] = 50_000
+    batch_mb: Annotated[float, Field(gt=0)] = 16.0
+    #: A batch of small transactions is committed at the latest after this time.
+    batch_age_ms: Annotated[int, Field(ge=0)] = 200
+    #: Transactions larger than this are spooled to disk instead of memory.
+    spool_mb: Annotated[float, Field(gt=0)] = 16.0
+    lock_timeout_ms: Annotated[int, Field(ge=1)] = 250
+    #: A switch that has not drained by then goes back.
+    switch_deadline_ms: Annotated[int, Field(ge=50)] = 5_000
+    #: A switch is refused while the stream is further behind than this.
+    max_lag_s: Annotated[float, Field(gt=0)] = 5.0
+    proof_max_age_s: Annotated[float, Field(gt=0)] = 3_600.0
+    #: Added to each sequence at a switch, in increments, to clear values cached by sessions.
+    sequence_margin: Annotated[int, Field(ge=0)] = 1_000
+    #: How long a barrier waits for the transactions that run when it starts.
+    barrier_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    #: The worker pauses the copy while the shared database has more active sessions than this (0: never).
+    throttle_active_sessions: Annotated[int, Field(ge=0)] = 0
+
+
+class Context(_Strict):
+    """A bounded context as declared in ``context.toml``."""
+
+    name: str
+    description: str = ""
+    tables: tuple[Table, ...] = Field(min_length=1)
+    service: Service
+    grants: tuple[Grant, ...] = ()
+    references: tuple[Reference, ...] = ()
+    options: Options = Options()
+    #: The folder the context was read from: ``schema/``, ``suites/`` and ``invariants/`` live there.
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, value: str) -> str:
+        # The name becomes part of slot, publication and trigger names: lower case, digits, underscore.
+        if not CONTEXT_NAME.fullmatch(value):
+            raise ValueError("a context name is lower case letters, digits and underscores, at most 40 of them")
+        return value
+
+    @model_validator(mode="after")
+    def _tables_are_consistent(self) -> Context:
+        names = [table.name for table in self.tables]
+        if doubled := {str(name) for name in names if names.count(name) > 1}:
+            raise ValueError(f"tables: listed twice: {', '.join(sorted(doubled))}")
+        for grant in self.grants:
+            if foreign := [str(name) for name in grant.tables if name not in names]:
+                raise ValueError(f"grants: role {grant.role!r} names tables that do not move: {', '.join(foreign)}")
+        return self
+
+    @property
+    def table_names(self) -> tuple[TableName, ...]:
+        """The tables in declared order."""
+        return tuple(table.name for table in self.tables)
+
+
+class SharedDatabase(_Strict):
+    """The shared database."""
+
+    url: str
+
+
+class Project(_Strict):
+    """``carveout.toml``: the shared database and the folder of the contexts."""
+
+    shared: SharedDatabase
+    contexts_dir: str = "contexts"
+    folder: Path = Field(default=Path(), exclude=True)

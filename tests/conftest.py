@@ -1,0 +1,102 @@
+"""Real PostgreSQL servers for every test: started once, one database per test and side."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from contexts.databases import Database, Databases
+from contexts.embedded import Server, available_majors
+from contexts.model import Side
+
+REQUIRED = frozenset(filter(None, os.environ.get("CARVEOUT_REQUIRE", "").split(",")))
+
+
+def need(part: str, present: bool, hint: str) -> None:
+    """Skip where an optional part is missing, or fail where CI requires it."""
+    if present:
+        return
+    if part in REQUIRED:
+        pytest.fail(f"{part} is required by CARVEOUT_REQUIRE and missing: {hint}")
+    pytest.skip(f"{part} is missing: {hint}")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[int], Server]]:
+    """``servers(16)``: the running server of a major version, started at its first use."""
+    folder = Path(tempfile.mkdtemp(prefix="carveout-test-"))
+    folder.chmod(0o755)
+    running: dict[int, Server] = {}
+
+    def server(major: int) -> Server:
+        if major not in running:
+            need(f"postgres{major}", major in available_majors(), "install that PostgreSQL server")
+            running[major] = Server(folder / str(major), major).start()
+        return running[major]
+
+    yield server
+    for one in running.values():
+        one.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def new_database(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
+    """``new_database(16, Side.SHARED)``: an empty database on that server, dropped after the test."""
+    made: list[tuple[Server, str]] = []
+
+    def make(major: int, side: Side) -> Database:
+        server, name = servers(major), f"t{next(_numbers)}_{side}"
+        with psycopg.connect(server.url(), autocommit=True) as conn:
+            conn.execute(f'CREATE DATABASE "{name}"')
+        made.append((server, name))
+        return Database(side, server.url(name))
+
+    yield make
+    for server, name in made:
+        _drop(server, name)
+
+
+@pytest.fixture
+def pair(new_database: Callable[[int, Side], Database]) -> Databases:
+    """A shared database on PostgreSQL 16 and a service database on 18, both empty."""
+    return Databases(new_database(16, Side.SHARED), new_database(18, Side.SERVICE))
+
+
+def _drop(server: Server, name: str) -> None:
+    """Drop a test's database with whatever slots the test left in it."""
+    if server.process is None or server.process.poll() is not None:
+        server.start()  # a test that crashes servers leaves them down
+    with psycopg.connect(server.url(), autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE database = %s AND active_pid IS NOT NULL",
+            (name,),
+        )
+        for (slot,) in conn.execute("SELECT slot_name FROM pg_replication_slots WHERE database = %s", (name,)):
+            _drop_slot(conn, slot)
+        for (gid,) in conn.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)).fetchall():
+            with psycopg.connect(server.url(name), autocommit=True) as own:
+                own.execute(f"ROLLBACK PREPARED '{gid}'")
+        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _drop_slot(conn: psycopg.Connection, slot: str) -> None:
+    for _ in range(200):  # a terminated walsender frees its slot a moment later
+        try:
+            conn.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+            return
+        except psycopg.errors.ObjectInUse:
+            conn.execute("SELECT pg_sleep(0.02)")
+        except psycopg.errors.UndefinedObject:
+            return
