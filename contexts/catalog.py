@@ -137,4 +137,5 @@ def leaves(tables: Iterable[Table]) -> list[Table]:
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    return Column(*row[:-4], Identity(row[-4]), Generated(row[-3]), *row[-2:])
+    fields: list[Any] = [*row[:-4], Identity(row[-4]), Generated(row[-3]), *row[-2:]]
+    return Column(*fields)

@@ -55,6 +55,16 @@ CREATE TABLE carveout.copy_part (
 COMMENT ON TABLE carveout.copy_part IS 'The copy''s ledger: a part is done in the transaction that wrote its rows';
 COMMENT ON COLUMN carveout.copy_part.lower IS 'First key or ctid, inclusive; null: open';
 COMMENT ON COLUMN carveout.copy_part.upper IS 'End key or ctid, exclusive; null: open';
+
+CREATE TABLE carveout.copy_key (
+    context text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    key text[] NOT NULL,
+    PRIMARY KEY (context, table_schema, table_name, key)
+);
+COMMENT ON TABLE carveout.copy_key IS
+    'Keys whose whole row the next copy cycle must bring: a change carried them out of a range not yet copied';
 """
 
 
@@ -63,4 +73,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE carveout.copy_part, carveout.marker, carveout.position")
+    op.execute("DROP TABLE carveout.copy_key, carveout.copy_part, carveout.marker, carveout.position")
