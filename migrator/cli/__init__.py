@@ -1,15 +1,50 @@
-"""The command line: thin over functions, so the Python API and the command line cannot differ."""
+"""The command line: thin over functions, so the Python API and the command line cannot differ.
+
+Commands are imported when they are run: ``carveout --help`` stays fast, and a broken extra breaks only its command.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from contexts.errors import CarveoutError
 
+#: Command name -> (module, attribute, one-line help), in the order of a migration.
+COMMANDS: Mapping[str, tuple[str, str, str]] = {}
 
-@click.group()
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported at their first use."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All command names, in lifecycle order."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command."""
+        if cmd_name not in self._lazy:
+            return None
+        module, attribute, _ = self._lazy[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, _, short) in self._lazy.items()])
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="carveout", message="%(version)s")
 def cli() -> None:
     """Move the tables of one bounded context into a database of their own, live."""
