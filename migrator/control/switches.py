@@ -1,0 +1,111 @@
+"""The record of a switch: its outcome decides whether ``resume`` goes back or forward."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from contexts.databases import Connection
+from contexts.model import Side
+from migrator.control.migrations import Migration, notify, record, transition
+from migrator.lifecycle import State
+
+
+class Outcome(enum.StrEnum):
+    """What has become of a switch."""
+
+    #: Under way and before the point of no return: a killed driver's switch is undone.
+    RUNNING = "running"
+    #: Past the point of no return: a killed driver's switch is finished.
+    COMMITTED = "committed"
+    FINISHED = "finished"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One attempt to exchange the sides."""
+
+    id: uuid.UUID
+    context: str
+    from_side: Side
+    to_side: Side
+    #: The epoch that begins when the switch commits.
+    epoch: int
+    outcome: Outcome
+
+
+def begin(conn: Connection, migration: Migration) -> Switch:
+    """Record a new switch and set the state to ``switching``, in one transaction."""
+    with conn.transaction():
+        transition(conn, migration.context, State.SWITCHING)
+        row = conn.execute(
+            "INSERT INTO carveout.switch (context, from_side, to_side, epoch) VALUES (%s, %s, %s, %s) RETURNING id",
+            (migration.context, migration.open_side, migration.closed_side, migration.epoch + 1),
+        ).fetchone()
+    assert row is not None
+    return Switch(row[0], migration.context, migration.open_side, migration.closed_side, migration.epoch + 1,
+                  Outcome.RUNNING)  # fmt: skip
+
+
+def current(conn: Connection, context: str) -> Switch | None:
+    """The switch that is neither finished nor undone."""
+    row = conn.execute(
+        "SELECT id, context, from_side, to_side, epoch, outcome FROM carveout.switch"
+        " WHERE context = %s AND outcome IN ('running', 'committed')",
+        (context,),
+    ).fetchone()
+    return Switch(row[0], row[1], Side(row[2]), Side(row[3]), row[4], Outcome(row[5])) if row else None
+
+
+def journal(conn: Connection, switch: Switch, step: str, detail: dict[str, Any]) -> None:
+    """Note that a step of the switch is done (again, where it was run again)."""
+    conn.execute(
+        "INSERT INTO carveout.journal (switch, step, detail) VALUES (%s, %s, %s)"
+        " ON CONFLICT (switch, step) DO UPDATE SET at = clock_timestamp(), detail = excluded.detail",
+        (switch.id, step, Jsonb(detail)),
+    )
+
+
+def commit(conn: Connection, switch: Switch) -> None:
+    """The point of no return: outcome, open side and epoch change in one transaction."""
+    with conn.transaction():
+        done = conn.execute(
+            "UPDATE carveout.switch SET outcome = 'committed' WHERE id = %s AND outcome = 'running'", (switch.id,)
+        )
+        if done.rowcount == 1:
+            conn.execute(
+                "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp()"
+                " WHERE context = %s",
+                (switch.to_side, switch.epoch, switch.context),
+            )
+            record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
+            notify(conn, switch.context)
+
+
+def finish(conn: Connection, switch: Switch, breakdown: dict[str, Any]) -> None:
+    """Close a committed switch: the migration is ``switched``, or ``streaming`` again after a rollback."""
+    state = State.SWITCHED if switch.to_side is Side.SERVICE else State.STREAMING
+    _end(conn, switch, Outcome.FINISHED, state, breakdown, None)
+
+
+def undo(conn: Connection, switch: Switch, reason: str) -> None:
+    """Close a switch that went back: the migration is what it was before."""
+    state = State.SWITCHED if switch.from_side is Side.SERVICE else State.STREAMING
+    _end(conn, switch, Outcome.UNDONE, state, {}, reason)
+
+
+def _end(
+    conn: Connection, switch: Switch, outcome: Outcome, state: State, breakdown: dict[str, Any], reason: str | None
+) -> None:
+    with conn.transaction():
+        conn.execute(
+            "UPDATE carveout.switch SET outcome = %s, ended_at = clock_timestamp(), breakdown = %s, reason = %s"
+            " WHERE id = %s",
+            (outcome, Jsonb(breakdown), reason, switch.id),
+        )
+        transition(conn, switch.context, state, switch=str(switch.id), outcome=outcome, reason=reason)

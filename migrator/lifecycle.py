@@ -1,0 +1,78 @@
+"""The lifecycle of a migration: one enum, one table of transitions."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from contexts.errors import RefusedError
+
+
+class State(enum.StrEnum):
+    """Where a migration stands. All members are stored in ``carveout.migration.state``."""
+
+    #: Set by nobody: a context that has no row yet.
+    PLANNED = "planned"
+    #: Set by ``prepare``. The worker waits for it to begin the copy.
+    PREPARED = "prepared"
+    #: Set by the worker when the slot exists. Nobody waits for it.
+    COPYING = "copying"
+    #: Set by the worker when the copy is done, and by a rollback. ``verify`` and ``cutover`` wait for it.
+    STREAMING = "streaming"
+    #: Set by the switch for the time that it runs. ``resume`` waits for it when the driver has died.
+    SWITCHING = "switching"
+    #: Set by a cutover. ``rollback`` and ``complete`` wait for it.
+    SWITCHED = "switched"
+    #: Set by ``complete`` before it drops anything; only forward from here.
+    COMPLETING = "completing"
+    #: Set by ``complete`` at its end. Final.
+    COMPLETED = "completed"
+    #: Set by ``abort`` at its end; ``prepare`` may begin again.
+    ABORTED = "aborted"
+
+    @property
+    def streams(self) -> bool:
+        """Whether the worker follows the open side in this state."""
+        return self in (State.STREAMING, State.SWITCHING, State.SWITCHED)
+
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.PLANNED: frozenset({State.PREPARED, State.ABORTED}),
+    State.PREPARED: frozenset({State.COPYING, State.ABORTED}),
+    State.COPYING: frozenset({State.STREAMING, State.ABORTED}),
+    State.STREAMING: frozenset({State.SWITCHING, State.ABORTED}),
+    # Back where it came from, or on to the other side.
+    State.SWITCHING: frozenset({State.STREAMING, State.SWITCHED}),
+    State.SWITCHED: frozenset({State.SWITCHING, State.COMPLETING}),
+    State.COMPLETING: frozenset({State.COMPLETED}),
+    State.COMPLETED: frozenset(),
+    State.ABORTED: frozenset({State.PREPARED}),
+}
+
+
+def require_transition(context: str, current: State, wanted: State) -> None:
+    """Refuse a transition that is not in the table.
+
+    :raises RefusedError: names the state and what is possible from it.
+    """
+    if wanted in TRANSITIONS[current]:
+        return
+    possible = ", ".join(sorted(TRANSITIONS[current])) or "nothing: it is final"
+    raise RefusedError(
+        f"context {context!r} is {current}; it cannot become {wanted} (possible: {possible})",
+        unchanged="nothing was changed",
+        next_step=f"carveout status {context}",
+    )
+
+
+def require_state(context: str, current: State, *allowed: State) -> None:
+    """Refuse an action that does not fit the state.
+
+    :raises RefusedError: names the state and those that the action needs.
+    """
+    if current not in allowed:
+        raise RefusedError(
+            f"context {context!r} is {current}; this needs {' or '.join(allowed)}",
+            unchanged="nothing was changed",
+            next_step=f"carveout status {context}",
+        )
