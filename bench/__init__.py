@@ -1,0 +1,1 @@
+"""Comparisons with other movers and differs, in alternating rounds on two throw-away servers."""
