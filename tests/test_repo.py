@@ -30,6 +30,7 @@ PENDING_READMES = {
     "migrator/cli",
     "migrator/control",
     "migrator/shims",
+    "migrator/sides",
     "validations",
     "validations/diff",
 }

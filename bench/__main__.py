@@ -1,0 +1,43 @@
+"""``python -m bench [copy|apply|diff ...]``: see the README here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import copy, report
+from bench.harness import Comparison, Rig, rig
+
+_JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
+    "copy": lambda bench, args: copy.contest(bench, args.rows, args.rounds, args.jobs),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the chosen comparisons and print each as it ends."""
+    args = _parser().parse_args(argv)
+    done = []
+    for job in args.job or list(_JOBS):
+        with rig(args.source, args.target) as bench:
+            done.append(_JOBS[job](bench, args))
+        print(report.table(done[-1]), end="\n\n", flush=True)
+    report.write_json(args.json, done)
+    print(f"every round: {args.json}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bench", description="Alternating rounds against other tools.")
+    parser.add_argument("job", nargs="*", metavar="|".join(_JOBS), help="what to compare (all)")
+    parser.add_argument("--rows", type=int, default=500_000, help="rows of the large table (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of every contestant (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes (%(default)s)")
+    parser.add_argument("--source", type=int, default=16, metavar="MAJOR", help="source server (%(default)s)")
+    parser.add_argument("--target", type=int, default=16, metavar="MAJOR", help="target server (%(default)s)")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="all rounds (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

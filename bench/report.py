@@ -1,0 +1,50 @@
+"""The comparison as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.harness import Comparison
+
+_HEAD = ("", "median s", "min - max", "ratio", "rows/s", "CPU s client/source/target", "peak MB c/s/t")
+
+
+def table(comparison: Comparison) -> str:
+    """Aligned columns. The ratio is to the first contestant: 2.00 took twice as long."""
+    base = comparison.median(next(iter(comparison.rounds)))
+    rows = [_HEAD, *(_row(comparison, name, base) for name in comparison.rounds)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([f"{comparison.job}: {comparison.units:,} rows, {comparison.setting}", *lines])
+
+
+def write_json(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """One file with the machine and every round of every comparison."""
+    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    content = {"machine": machine, "comparisons": [one.as_json() for one in comparisons]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _row(comparison: Comparison, name: str, base: float) -> tuple[str, ...]:
+    rounds, median = comparison.rounds[name], comparison.median(name)
+    seconds = [one.seconds for one in rounds]
+    return (
+        name,
+        f"{median:.2f}",
+        f"{min(seconds):.2f} - {max(seconds):.2f}",
+        f"{median / base:.2f}",
+        f"{comparison.units / median:,.0f}",
+        _by_process([one.cpu_s for one in rounds], ".1f"),
+        _by_process([one.peak_mb for one in rounds], ".0f"),
+    )
+
+
+def _by_process(readings: list[dict[str, float]], form: str) -> str:
+    medians = (statistics.median(one[who] for one in readings) for who in ("client", "source", "target"))
+    return " / ".join(format(value, form) for value in medians)
