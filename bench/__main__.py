@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import copy, report
+from bench import apply, copy, report
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "copy": lambda bench, args: copy.contest(bench, args.rows, args.rounds, args.jobs),
+    "apply": lambda bench, args: apply.small(bench, args.rows, args.transactions, args.rounds),
+    "apply-large": lambda bench, args: apply.large(bench, args.rows, args.changes, args.rounds),
 }
 
 
@@ -31,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench", description="Alternating rounds against other tools.")
     parser.add_argument("job", nargs="*", metavar="|".join(_JOBS), help="what to compare (all)")
     parser.add_argument("--rows", type=int, default=500_000, help="rows of the large table (%(default)s)")
+    parser.add_argument("--transactions", type=int, default=40_000, help="transactions of 5 rows (%(default)s)")
+    parser.add_argument("--changes", type=int, default=200_000, help="rows of the one large one (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every contestant (%(default)s)")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes (%(default)s)")
     parser.add_argument("--source", type=int, default=16, metavar="MAJOR", help="source server (%(default)s)")

@@ -40,6 +40,11 @@ def execute(conn: psycopg.Connection, *names: str) -> None:
         conn.execute(_SQL[name])
 
 
+def finished(conn: psycopg.Connection) -> bool:
+    """Whether the last transaction of the backlog has arrived."""
+    return conn.execute(_SQL["finished"]).fetchone() is not None
+
+
 def fingerprint(url: str) -> list[str]:
     """Equal for two databases that hold the same rows in the same tables."""
     with connect(url) as conn:

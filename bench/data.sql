@@ -89,3 +89,10 @@ ORDER BY 1;
 -- name: index_count
 SELECT count(*) FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
 WHERE c.relnamespace = 'public'::regnamespace AND i.indisvalid;
+
+-- name: finish
+-- The last transaction of a backlog: where it has arrived, all is applied.
+UPDATE public.wallet SET note = 'finish' WHERE id = 1;
+
+-- name: finished
+SELECT 1 FROM public.wallet WHERE id = 1 AND note = 'finish';
