@@ -126,7 +126,6 @@ Frame = (
     Begin
     | Commit
     | Origin
-    | Type
     | StreamStart
     | StreamStop
     | StreamCommit
