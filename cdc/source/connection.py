@@ -7,6 +7,7 @@ protocol works here, so every statement is composed text without parameters.
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import struct
 import time
@@ -22,9 +23,12 @@ from cdc.source.wire import EPOCH_US
 from contexts.databases import Database
 from contexts.errors import RefusedError
 
+logger = logging.getLogger(__name__)
+
 OLDEST_MAJOR: Final = 14
 #: Sessions that only hold a snapshot or a stream must not be ended by a server-side time limit.
 _SETTINGS: Final = {"idle_session_timeout": "0", "client_min_messages": "warning"}
+_PUSH_S: Final = 30.0
 _STATUS = struct.Struct(">cQQQqB")
 _KEEPALIVE = struct.Struct(">QqB")
 _DATA_HEADER: Final = 25
@@ -63,7 +67,9 @@ class ReplicationConnection:
             message = self.pg.get_error_message()
             self.pg.finish()
             raise database.connection_error(psycopg.OperationalError(message))
-        self.warnings: list[psycopg.Error] = []
+        #: The server's limit for our silence in seconds, 0 where it has none; known once the stream has started.
+        self.sender_timeout_s = 0.0
+        self._skipped: psycopg.Error | None = None
         self.pg.notice_handler = self._on_notice
         self._socket = self.pg.socket
         self._poll = select.poll()
@@ -108,16 +114,13 @@ class ReplicationConnection:
         ((system_identifier, timeline, *_),) = self.command(sql.SQL("IDENTIFY_SYSTEM"))
         return ServerIdentity(str(system_identifier), int(timeline or 0))
 
-    def setting_ms(self, name: str) -> int:
-        """A time setting of this session in milliseconds."""
-        query = sql.SQL("SELECT setting FROM pg_settings WHERE name = {}").format(sql.Literal(name))
-        return int(self.command(query)[0][0] or 0)
-
     def start(self, slot: str, lsn: int, options: Mapping[str, str]) -> None:
         """Begin the stream of a slot at ``lsn``.
 
         :raises psycopg.Error: the server refused it.
         """
+        timeout = self.command(sql.SQL("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'"))
+        self.sender_timeout_s = int(timeout[0][0] or 0) / 1000
         statement = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
             sql.Identifier(slot),
             sql.SQL(format_lsn(lsn)),
@@ -131,10 +134,12 @@ class ReplicationConnection:
     def read(self) -> bytes | Keepalive | None:
         """The next payload or keepalive already received, or None where none is complete.
 
-        :raises psycopg.OperationalError: the stream has ended.
+        :raises psycopg.Error: the stream has ended, or the server warned that it leaves changes out.
         """
         # The blocking form would hold the interpreter's lock while it waits.
         length, data = self.pg.get_copy_data(1)
+        if self._skipped:
+            raise self._skipped
         if length > 0:
             if data[0] == _XLOG_DATA:
                 return bytes(data[_DATA_HEADER:])
@@ -144,14 +149,15 @@ class ReplicationConnection:
         return None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for input, also of what :meth:`watch` was given; whether there was any.
+        """Wait for input, also of what :meth:`watch` was given; whether the server sent any.
 
         :raises psycopg.OperationalError: the connection broke.
         """
         ready = self._poll.poll(max(0.0, timeout_s) * 1000)
-        if any(fd == self._socket for fd, _ in ready):
-            self.pg.consume_input()
-        return bool(ready)
+        if not any(fd == self._socket for fd, _ in ready):
+            return False
+        self.pg.consume_input()
+        return True
 
     def watch(self, fileno: int) -> None:
         """Let :meth:`wait` also return when ``fileno`` can be read."""
@@ -198,7 +204,10 @@ class ReplicationConnection:
         """Write out what is buffered. Reads meanwhile: both ends could wait for each other otherwise."""
         writable = select.poll()
         writable.register(self._socket, select.POLLIN | select.POLLOUT)
+        deadline = time.monotonic() + _PUSH_S
         while self.pg.flush():
+            if time.monotonic() > deadline:
+                raise psycopg.OperationalError(f"the server took nothing for {_PUSH_S:g} s")
             for _, event in writable.poll(1000):
                 if event & ~select.POLLOUT:
                     self.pg.consume_input()
@@ -210,7 +219,12 @@ class ReplicationConnection:
         return psycopg.OperationalError("the server ended the stream")
 
     def _on_notice(self, result: pq.abc.PGresult) -> None:
-        self.warnings.append(psycopg.errors.error_from_result(result))
+        """Called while messages are read, so a warning takes effect before what was sent after it."""
+        warning = psycopg.errors.error_from_result(result)
+        # From 18 on a publication that is missing where the slot reads is only warned of.
+        if isinstance(warning, psycopg.errors.ObjectNotInPrerequisiteState):
+            self._skipped = warning
+        logger.warning("the server warned: %s", warning.diag.message_primary)
 
 
 def _text(statement: sql.Composable) -> bytes:

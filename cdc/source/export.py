@@ -12,7 +12,7 @@ from psycopg import sql
 from cdc.lsn import parse_lsn
 from cdc.source.connection import ReplicationConnection
 from cdc.source.failures import named
-from cdc.source.slots import (
+from cdc.source.slot_state import (
     PLUGIN,
     SlotBlocked,
     blockers,

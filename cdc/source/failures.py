@@ -55,8 +55,17 @@ def slot_lost(slot: str, reason: str) -> SlotLost:
     )
 
 
+def unreachable(database: Database, slot: str, reason: str) -> DatabaseUnreachable:
+    """The error for a stream that broke and can be taken up again."""
+    return DatabaseUnreachable(
+        f"{_where(database, slot)}: the stream broke: {reason}",
+        unchanged=_NOTHING_LOST,
+        next_step="nothing: the worker goes on from the stored position",
+    )
+
+
 def named(error: psycopg.Error, database: Database, slot: str, publication: str) -> CarveoutError:
-    """The named error for what the server answered while the slot was started or read."""
+    """The named error for what the server answered while the slot was made, started or read."""
     reason = _reason(error)
     match error:
         case errors.ObjectInUse():
@@ -64,25 +73,28 @@ def named(error: psycopg.Error, database: Database, slot: str, publication: str)
         case errors.UndefinedObject():
             # The slot was there a moment ago: the plugin looks for its publication at the first change.
             return publication_missing(publication, reason)
+        case errors.ObjectNotInPrerequisiteState() if error.diag.severity_nonlocalized == "WARNING":
+            return publication_missing(publication, reason)
         case errors.ObjectNotInPrerequisiteState() | errors.UndefinedFile():
             return slot_lost(slot, f"cannot be read: {reason}")
         case errors.InsufficientPrivilege():
             return AccessDenied(
-                f"{database.side} database ({database.shown()}): slot {slot!r}: {reason}",
+                f"{_where(database, slot)}: {reason}",
                 unchanged=_NOTHING_LOST,
                 next_step="give the role the REPLICATION attribute",
             )
         case _ if _is_broken(error):
-            return DatabaseUnreachable(
-                f"{database.side} database ({database.shown()}): the stream of slot {slot!r} broke: {reason}",
+            return unreachable(database, slot, reason)
+        case _:
+            return StreamStopped(
+                f"{_where(database, slot)}: {reason}",
                 unchanged=_NOTHING_LOST,
-                next_step="nothing: the worker goes on from the stored position",
+                next_step="see the server's log, then start the worker again",
             )
-    return StreamStopped(
-        f"{database.side} database ({database.shown()}): slot {slot!r}: {reason}",
-        unchanged=_NOTHING_LOST,
-        next_step="see the server's log, then start the worker again",
-    )
+
+
+def _where(database: Database, slot: str) -> str:
+    return f"{database.side} database ({database.shown()}), slot {slot!r}"
 
 
 def _is_broken(error: psycopg.Error) -> bool:

@@ -35,7 +35,7 @@ class Handover:
             if self._closed:
                 return True
             if isinstance(event, Idle) and self._events and isinstance(self._events[-1][0], Idle):
-                self._events.pop()  # the later one says more
+                self._bytes -= self._events.pop()[1]  # the later one says more
             self._events.append((event, weight))
             self._bytes += weight
             self._changed.notify_all()
