@@ -1,0 +1,107 @@
+"""The records of one open transaction: kept raw, and decoded when the finished transaction is iterated.
+
+The two kinds differ in what the server knows when it sends them. A transaction sent at its commit is complete and
+final. A streamed one is sent while it is still open: its subtransactions may yet be rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from cdc.events import Change, Relation
+from cdc.source.pgoutput import CHANGES, RECORDS, Decoder, record_xid
+from cdc.source.spool import Spool
+
+#: What a record costs in memory beyond its bytes: the object's header and its place in the list.
+RECORD_OVERHEAD: Final = 48
+
+
+class Buffer:
+    """A transaction that is sent at its commit."""
+
+    streamed = False
+
+    def __init__(self, xid: int, relations: Mapping[int, Relation]) -> None:
+        self.xid = xid
+        #: The relations known where the transaction stands in commit order.
+        self.relations = relations
+        #: Changes and payload bytes, without what was rolled back.
+        self.size = 0
+        self.bytes = 0
+        #: Bytes held in memory.
+        self.memory = 0
+        self.spool: Spool | None = None
+        self._records: list[bytes] = []
+
+    def add(self, tag: int, payload: bytes) -> int:
+        """Keep a record; returns by how many bytes the memory grew.
+
+        :raises SpoolFull: the transaction is spooled, and its file cannot grow.
+        """
+        length = len(payload)
+        self.bytes += length
+        if tag in CHANGES:
+            self.size += 1
+        if self.spool:
+            self.spool.append(payload)
+            return 0
+        self._records.append(payload)
+        self.memory += length + RECORD_OVERHEAD
+        return length + RECORD_OVERHEAD
+
+    def spill(self, folder: Path) -> int:
+        """Move the records to a spool file, and all that follow; returns the bytes of memory freed.
+
+        :raises SpoolFull: the file cannot be made or cannot grow.
+        """
+        self.spool = self.spool or Spool(folder)
+        self.spool.extend(self._records)
+        freed, self.memory = self.memory, 0
+        self._records = []
+        return freed
+
+    def changes(self) -> Iterator[Change]:
+        """The changes, decoded one by one; can be iterated once."""
+        decode = Decoder(self.relations, streamed=self.streamed).decode
+        for record in self._kept(self.spool.read() if self.spool else self._records):
+            if (change := decode(record)) is not None:
+                yield change
+
+    def _kept(self, records: Iterable[bytes]) -> Iterable[bytes]:
+        return records
+
+
+class StreamedBuffer(Buffer):
+    """A transaction that is sent in blocks while it is open on the server."""
+
+    streamed = True
+
+    def __init__(self, xid: int) -> None:
+        # The server describes every relation anew in each streamed transaction.
+        super().__init__(xid, {})
+        #: By OID: the last relation described, and the number of that message in the stream.
+        self.described: dict[int, tuple[int, Relation]] = {}
+        self._aborted: set[int] = set()
+        self._shares: dict[int, list[int]] = {}
+
+    def add(self, tag: int, payload: bytes) -> int:
+        share = self._shares.setdefault(record_xid(payload), [0, 0])
+        share[0] += tag in CHANGES
+        share[1] += len(payload)
+        return super().add(tag, payload)
+
+    def abort(self, subxid: int) -> None:
+        """A subtransaction was rolled back: its changes are left out."""
+        # Its relations stay: the server counts them as described for the rest of the transaction.
+        self._aborted.add(subxid)
+        size, length = self._shares.pop(subxid, (0, 0))
+        self.size -= size
+        self.bytes -= length
+
+    def _kept(self, records: Iterable[bytes]) -> Iterable[bytes]:
+        if not self._aborted:
+            return records
+        aborted, descriptions = self._aborted, RECORDS - CHANGES
+        return (r for r in records if r[0] in descriptions or record_xid(r) not in aborted)
