@@ -77,7 +77,7 @@ def script(database: Database, scripts: Path, *, version_table: str, version_sch
             version_table_schema=version_schema,
         )
         environment.run_migrations()
-    return output.getvalue()
+    return f'CREATE SCHEMA IF NOT EXISTS "{version_schema}";\n\n{output.getvalue()}'
 
 
 def revision_names(scripts: Path) -> tuple[str, ...]:

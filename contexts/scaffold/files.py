@@ -60,10 +60,15 @@ _TITLES = {
 
 def _revision(declared: Context, part: str, sql: Iterable[str]) -> str:
     number, before, title = _TITLES[part]
-    body = "".join(f"{statement};\n" for statement in sql).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    body = "".join(map(_statement, sql)).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return _template("revision.py").substitute(
         title=title.format(declared.name), number=number, before=before, statements=body
     )
+
+
+def _statement(statement: str) -> str:
+    space = "\n" if statement.startswith("CREATE TABLE") else ""
+    return f"{space}{statement};\n"
 
 
 def _grant(grant: Grant) -> str:
@@ -74,9 +79,7 @@ def _grant(grant: Grant) -> str:
 def _references(cut: Sequence[CutReference]) -> str:
     if not cut:
         return ""
-    intro = (
-        "\n# Foreign keys that the boundary cuts. No server checks them any more: declare what must still hold.\n"
-    )
+    intro = "\n# Foreign keys that the boundary cuts. No server checks them any more: declare what must still hold.\n"
     return intro + "\n".join(map(_reference, cut))
 
 

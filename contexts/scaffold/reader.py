@@ -132,7 +132,7 @@ def _tables(conn: Connection, oids: list[int], sequences: list[tuple[Any, ...]])
         own = replace(column, identity_options=identity_options.get((oid, number), "")) if column.identity else column
         columns.setdefault(oid, []).append(own)
     return tuple(
-        Table(TableName(schema, name), *facts, tuple(columns.get(oid, ())))
+        replace(Table(TableName(schema, name), *facts), columns=tuple(columns.get(oid, ())))
         for oid, schema, name, *facts in _rows(conn, "tables", tables=oids)
     )
 
