@@ -15,7 +15,11 @@ import click
 from contexts.errors import CarveoutError
 
 #: Command name -> (module, attribute, one-line help), in the order of a migration.
-COMMANDS: Mapping[str, tuple[str, str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "init": ("migrator.cli.context", "init", "Write carveout.toml."),
+    "context": ("migrator.cli.context", "context", "Make contexts."),
+    "schema": ("migrator.cli.schema", "schema", "Build a service database's tables and compare them."),
+}
 
 
 class LazyGroup(click.Group):

@@ -1,0 +1,1 @@
+"""A prepaid wallet for the demo and the tests: its shared database, its services under load, and their judge."""

@@ -1,0 +1,85 @@
+"""``carveout schema``: the tables of a service database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from contexts import schema as schemas
+from contexts.databases import databases
+from contexts.errors import DifferencesFound
+from contexts.loader import load_context, load_project
+from contexts.model import Context
+
+
+@click.group()
+def schema() -> None:
+    """Build a service database's tables and compare them with the shared side's."""
+
+
+@schema.command()
+@click.argument("context")
+@click.option("--to", "target", default="head", show_default=True, help="tables, head, or a revision.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL instead of running it.")
+def upgrade(context: str, target: str, dry_run: bool) -> None:
+    """Bring the service database of CONTEXT to a revision.
+
+    "tables" is the first revision: what the copy needs. The others are applied when the rows are there.
+    """
+    project = load_project()
+    declared = load_context(project, context)
+    service = databases(project, declared).service
+    if dry_run:
+        click.echo(schemas.plan(service, declared, target), nl=False)
+        return
+    before = schemas.current(service, declared)
+    after = schemas.upgrade(service, declared, target)
+    shown = ", ".join(after)
+    click.echo(f"{context}: already at {shown}" if before == after else f"{context}: now at {shown}")
+
+
+@schema.command()
+@click.argument("context")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (version 1).")
+def check(context: str, as_json: bool) -> None:
+    """Compare the tables of CONTEXT on both sides; exit code 3 where they differ."""
+    project = load_project()
+    declared = load_context(project, context)
+    found = schemas.check(databases(project, declared), declared)
+    steps = _next_steps(declared, found)
+    if as_json:
+        click.echo(json.dumps(_document(declared, found, steps), indent=2))
+    else:
+        _print(declared, found)
+    if not found.passed:
+        raise DifferencesFound(
+            f"context {context!r}: the service database's schema is not the shared one's",
+            unchanged="nothing was changed",
+            next_step="; ".join(steps),
+        )
+
+
+def _next_steps(context: Context, found: schemas.Check) -> list[str]:
+    if found.current != found.head:
+        return [f"carveout schema upgrade {context.name}"]
+    if not found.passed:
+        return [
+            f"write a revision in {context.folder / 'schema' / 'versions'}",
+            f"carveout schema check {context.name}",
+        ]
+    return []
+
+
+def _document(context: Context, found: schemas.Check, steps: list[str]) -> dict[str, Any]:
+    return {"version": 1, "context": context.name, "passed": found.passed, **asdict(found), "next_steps": steps}
+
+
+def _print(context: Context, found: schemas.Check) -> None:
+    at = ", ".join(found.current) or "no revision"
+    click.echo(f"{context.name}: service database at {at}, head is {', '.join(found.head)}")
+    for difference in found.differences:
+        click.echo(f"  {difference}")
+    click.echo(f"{context.name}: {found.tables} tables compared, {len(found.differences)} differences")
