@@ -27,6 +27,8 @@ class State(enum.StrEnum):
     COMPLETING = "completing"
     #: Set by ``complete`` at its end. Final.
     COMPLETED = "completed"
+    #: Set by ``abort`` before it removes anything; only forward from here.
+    ABORTING = "aborting"
     #: Set by ``abort`` at its end; ``prepare`` may begin again.
     ABORTED = "aborted"
 
@@ -37,15 +39,16 @@ class State(enum.StrEnum):
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.PLANNED: frozenset({State.PREPARED, State.ABORTED}),
-    State.PREPARED: frozenset({State.COPYING, State.ABORTED}),
-    State.COPYING: frozenset({State.STREAMING, State.ABORTED}),
-    State.STREAMING: frozenset({State.SWITCHING, State.ABORTED}),
+    State.PLANNED: frozenset({State.PREPARED, State.ABORTING}),
+    State.PREPARED: frozenset({State.COPYING, State.ABORTING}),
+    State.COPYING: frozenset({State.STREAMING, State.ABORTING}),
+    State.STREAMING: frozenset({State.SWITCHING, State.ABORTING}),
     # Back where it came from, or on to the other side.
     State.SWITCHING: frozenset({State.STREAMING, State.SWITCHED}),
     State.SWITCHED: frozenset({State.SWITCHING, State.COMPLETING}),
     State.COMPLETING: frozenset({State.COMPLETED}),
     State.COMPLETED: frozenset(),
+    State.ABORTING: frozenset({State.ABORTED}),
     State.ABORTED: frozenset({State.PREPARED}),
 }
 

@@ -19,6 +19,19 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("migrator.cli.context", "init", "Write carveout.toml."),
     "context": ("migrator.cli.context", "context", "Make contexts."),
     "schema": ("migrator.cli.schema", "schema", "Build a service database's tables and compare them."),
+    "plan": ("migrator.cli.plan", "plan", "Show what will move, in which order, and about how long it takes."),
+    "prepare": ("migrator.cli.lifecycle", "prepare", "Make schemas, write locks, gate and publication."),
+    "worker": ("migrator.cli.worker", "worker", "Copy and stream until stopped."),
+    "status": ("migrator.cli.status", "status", "Show state, worker, lag, proof and what to run next."),
+    "verify": ("migrator.cli.verify", "verify", "Prove that both sides hold the same rows, under live writes."),
+    "cutover": ("migrator.cli.switching", "cutover", "Open the service side."),
+    "rollback": ("migrator.cli.switching", "rollback", "Open the shared side again, with all writes."),
+    "complete": ("migrator.cli.lifecycle", "complete", "End the migration and remove the way back."),
+    "abort": ("migrator.cli.lifecycle", "abort", "Give up while the shared side is open."),
+    "pause": ("migrator.cli.lifecycle", "pause", "Stop copying and applying until resume."),
+    "resume": ("migrator.cli.switching", "resume", "Go on after a pause, or end a half-done switch."),
+    "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
+    "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),
 }
 
 

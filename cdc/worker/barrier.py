@@ -1,0 +1,86 @@
+"""Barriers: a moment at which both sides hold exactly the same committed transactions.
+
+A temporary logical slot on the open side exports a snapshot at an exact LSN L: it shows the transactions whose
+commit record starts before L (PostgreSQL, ``replication/logical/snapbuild.c``). The stream applies exactly those,
+and a snapshot of the closed side is exported then. No lock is taken on any table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from cdc.names import barrier_slot_name
+from cdc.source.slots import export_slot
+from cdc.worker.signals import BarrierRequest, BarrierSnapshots
+from contexts.databases import Database
+from contexts.errors import CarveoutError
+
+#: A barrier that nobody imports keeps its snapshots no longer than this.
+HAND_OVER_S = 60.0
+_numbers = itertools.count(1)
+_log = logging.getLogger(__name__)
+
+
+class HeldBarrier:
+    """The two sessions whose snapshots wait for their importer."""
+
+    def __init__(self, request: BarrierRequest, sessions: ExitStack) -> None:
+        self._request = request
+        self._sessions = sessions
+        self._until = time.monotonic() + HAND_OVER_S
+
+    def close_if_released(self) -> bool:
+        """End the sessions once the snapshots are imported or given up; True when they are gone."""
+        if not (self._request.is_released() or time.monotonic() > self._until):
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """End the sessions."""
+        self._sessions.close()
+
+
+def make_barrier(
+    open_: Database,
+    closed: Database,
+    context: str,
+    *,
+    timeout_s: float,
+    apply_until: Callable[[int], None],
+    request: BarrierRequest,
+) -> HeldBarrier | None:
+    """Bring the closed side to an exact position and hand both snapshots to ``request``.
+
+    The caller has stopped applying; ``apply_until(L)`` must apply exactly the transactions before L.
+    None where there is no barrier; the request has been told why.
+    """
+    name = barrier_slot_name(context, next(_numbers))
+    with ExitStack() as sessions:
+        try:
+            slot = sessions.enter_context(export_slot(open_, name, temporary=True, timeout_s=timeout_s))
+        except CarveoutError as error:  # running transactions, no free slot: the stream itself is well
+            _log.warning("context %s: no barrier: %s", context, error)
+            request.failed(error.message)
+            return None
+        try:
+            apply_until(slot.consistent_point)
+            snapshot = _export(sessions, closed, context)
+        except BaseException:
+            request.failed("the stream stopped before the barrier")
+            raise
+        if request.reached(BarrierSnapshots(slot.consistent_point, slot.snapshot, snapshot)):
+            return HeldBarrier(request, sessions.pop_all())
+    return None
+
+
+def _export(sessions: ExitStack, closed: Database, context: str) -> str:
+    reader = sessions.enter_context(closed.connect(f"barrier/{context}", autocommit=False))
+    reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    row = reader.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return str(row[0])

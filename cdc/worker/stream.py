@@ -1,0 +1,155 @@
+"""The loop that follows the open side: poll, apply, commit, acknowledge."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from cdc.apply import Applier
+from cdc.events import Event, Idle, Transaction
+from cdc.source.base import Source
+from cdc.worker.barrier import HeldBarrier, make_barrier
+from cdc.worker.signals import BarrierRequest, Signals
+from contexts.databases import Database
+from contexts.model import Options
+
+POLL_S = 0.2
+FENCE = "fence"
+_log = logging.getLogger(__name__)
+
+
+class Stream:
+    """One source applied to one closed side, until told to stop.
+
+    ``source`` and ``applier`` belong to the caller, who closes them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        applier: Applier,
+        *,
+        context: str,
+        open_: Database,
+        closed: Database,
+        options: Options,
+        signals: Signals,
+    ) -> None:
+        self._source = source
+        self._applier = applier
+        self._context = context
+        self._open = open_
+        self._closed = closed
+        self._options = options
+        self._signals = signals
+        self._next: Event | None = None  # read ahead past a barrier, to be applied after it
+        self._held: list[HeldBarrier] = []
+        self._rows = 0
+        self._transactions = 0
+
+    def run(self) -> None:
+        """Follow the open side until ``signals.stop`` is set.
+
+        What is durable when this returns is in the position row; an open batch is committed first.
+
+        :raises CarveoutError: the stream cannot go on; the open batch is rolled back, nothing is lost.
+        """
+        self._source.acknowledge(self._applier.position.end_lsn)
+        try:
+            while not self._signals.stop.is_set():
+                self._release_barriers()
+                if self._is_waiting():
+                    self._signals.stop.wait(POLL_S)
+                elif not self._signals.barriers.empty():
+                    self._barrier(self._signals.barriers.get())
+                else:
+                    self._step()
+            self._commit()
+        finally:
+            for held in self._held:
+                held.close()
+
+    def catch_up(self, lsn: int) -> None:
+        """Apply exactly the transactions whose commit record starts before ``lsn``, and commit them."""
+        while not self._signals.stop.is_set():
+            event = self._take(0.0 if self._applier.pending else POLL_S)
+            if isinstance(event, Transaction) and event.commit_lsn >= lsn:
+                self._next = event
+                break
+            if isinstance(event, Idle) and event.lsn >= lsn:
+                break
+            self._handle(event)
+            if event is None:
+                self._source.request_idle()
+        self._commit()
+
+    def _is_waiting(self) -> bool:
+        if self._signals.pause_reason is None and not self._signals.halted.is_set():
+            return False
+        self._commit()
+        return True
+
+    def _step(self) -> None:
+        # Nothing waits at the source: commit what is there rather than wait for more.
+        self._handle(self._take(0.0 if self._applier.pending else POLL_S))
+
+    def _handle(self, event: Event | None) -> None:
+        match event:
+            case None:
+                self._commit()
+            case Idle(lsn=lsn):
+                self._commit()
+                if (durable := self._applier.idle(lsn)) is not None:
+                    self._source.acknowledge(durable)
+                self._report(caught_up=True)
+            case Transaction():
+                self._applier.apply(event)
+                self._rows += event.size
+                self._transactions += 1
+                if self._applier.is_due():
+                    self._commit()
+
+    def _take(self, timeout_s: float) -> Event | None:
+        if self._next is not None:
+            event, self._next = self._next, None
+            return event
+        return self._source.poll(timeout_s)
+
+    def _commit(self) -> None:
+        if not self._applier.pending:
+            return
+        rows, started = self._applier.pending.rows, time.monotonic()
+        self._source.acknowledge(self._applier.commit())
+        if any(marker.kind == FENCE for marker in self._applier.markers):
+            _log.info("context %s: the fence marker was applied; waiting for the switch", self._context)
+            self._signals.halted.set()
+        self._report(caught_up=False)
+        if self._signals.rows_per_s:
+            self._signals.stop.wait(max(0.0, rows / self._signals.rows_per_s - (time.monotonic() - started)))
+
+    def _report(self, *, caught_up: bool) -> None:
+        position = self._applier.position
+        self._signals.report = {
+            "end_lsn": position.end_lsn,
+            "source_time": position.source_time.isoformat() if position.source_time else None,
+            "rows": self._rows,
+            "transactions": self._transactions,
+            "caught_up_at": time.time() if caught_up else self._signals.report.get("caught_up_at"),
+        }
+
+    def _barrier(self, request: BarrierRequest) -> None:
+        self._commit()
+        held = make_barrier(
+            self._open,
+            self._closed,
+            self._context,
+            timeout_s=self._options.barrier_timeout_s,
+            apply_until=self.catch_up,
+            request=request,
+        )
+        if held:
+            self._held.append(held)
+
+    def _release_barriers(self) -> None:
+        if self._held:
+            self._held = [held for held in self._held if not held.close_if_released()]

@@ -1,0 +1,97 @@
+"""Asks the worker for barriers, and keeps their snapshots alive on sessions of our own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from psycopg import sql
+from validations.barrier import Barrier, Snapshot
+
+from contexts.databases import Connection, Database, Databases
+from contexts.errors import CarveoutError, RefusedError
+from contexts.model import Context
+from migrator.control import intents, locks, migrations
+from migrator.control.intents import IntentState, Kind
+from migrator.control.migrations import CHANNEL
+
+#: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
+GRACE_S = 60.0
+
+
+class BarrierFailed(CarveoutError):
+    """The worker could not make a barrier."""
+
+    transient = True
+
+
+class WorkerBarriers:
+    """Barriers of one context's live stream; each call asks for a new one."""
+
+    def __init__(self, context: Context, databases: Databases) -> None:
+        self._context = context
+        self._databases = databases
+
+    @contextmanager
+    def __call__(self) -> Iterator[Barrier]:
+        """Both sides at one position, for as long as the block runs.
+
+        :raises RefusedError: no worker runs.
+        :raises BarrierFailed: running transactions did not end in time, or the worker stopped.
+        """
+        with ExitStack() as stack:
+            conn = stack.enter_context(self._databases.shared.connect(f"barrier/{self._context.name}"))
+            conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            intent = intents.request(conn, self._context.name, Kind.BARRIER)
+            try:
+                answer = self._await(conn, intent.id)
+                side = migrations.read(conn, self._context.name).open_side
+                barrier = Barrier(
+                    answer["lsn"],
+                    side,
+                    _import(stack, self._databases[side], answer["open_snapshot"]),
+                    _import(stack, self._databases[side.other], answer["closed_snapshot"]),
+                )
+            except BaseException:
+                intents.answer(conn, intent, IntentState.CANCELLED, {})
+                raise
+            intents.answer(conn, intent, IntentState.DONE, {"lsn": answer["lsn"]})
+            yield barrier
+
+    def _await(self, conn: Connection, intent_id: int) -> dict[str, Any]:
+        deadline = time.monotonic() + self._context.options.barrier_timeout_s + GRACE_S
+        while True:
+            intent = intents.read(conn, intent_id)
+            if intent.state is IntentState.ACCEPTED and intent.result:
+                return intent.result
+            if intent.state is IntentState.FAILED:
+                raise BarrierFailed(
+                    f"context {self._context.name!r}: no barrier: {(intent.result or {}).get('reason')}",
+                    unchanged="the stream goes on",
+                    next_step=f"carveout verify {self._context.name} again",
+                )
+            if not locks.is_held(conn, self._context.name, "worker"):
+                raise RefusedError(
+                    f"context {self._context.name!r}: no worker is running, so there is no barrier",
+                    unchanged="nothing was compared",
+                    next_step=f"carveout worker {self._context.name}",
+                )
+            if time.monotonic() > deadline:
+                raise BarrierFailed(
+                    f"context {self._context.name!r}: the worker did not reach a barrier in time",
+                    unchanged="the stream goes on",
+                    next_step=f"carveout status {self._context.name}",
+                )
+            next(conn.notifies(timeout=1.0, stop_after=1), None)
+
+
+def _import(stack: ExitStack, database: Database, snapshot: str) -> Snapshot:
+    """Hold the snapshot on a session of ours and export it again, so the worker's session may end at once."""
+    holder = stack.enter_context(database.connect("barrier-holder", autocommit=False))
+    holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    holder.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    row = holder.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return Snapshot(database, row[0])

@@ -1,0 +1,84 @@
+"""``worker``: copies and streams until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from contexts.databases import databases
+from contexts.errors import CarveoutError, ExitCode
+from contexts.loader import load_contexts, load_project
+from contexts.model import Context, Project
+from migrator.cli.common import project_option, set_up_logging
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("context_names", nargs=-1, metavar="[CONTEXT]...")
+@project_option
+@click.option("--log-json", is_flag=True, help="One JSON object a line on stderr.")
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder for transactions too large for memory (default: the system's temporary folder).",
+)
+@click.option("--metrics", metavar="HOST:PORT", default=None, help="Serve Prometheus metrics there.")
+def worker(
+    context_names: tuple[str, ...], project_dir: Path | None, log_json: bool, spool: Path | None, metrics: str | None
+) -> None:
+    """Copy and stream the CONTEXTs (default: all) until stopped. A first signal ends it cleanly, a second at once."""
+    set_up_logging(verbose=True, as_json=log_json)
+    project = load_project(project_dir)
+    known = load_contexts(project)
+    chosen = [known[name] for name in context_names if name in known] or list(known.values())
+    if unknown := [name for name in context_names if name not in known]:
+        raise click.UsageError(f"no context {', '.join(unknown)} (there: {', '.join(known) or 'none'})")
+    if metrics:
+        from migrator.worker.metrics import serve
+
+        serve(metrics, project, chosen)
+    sys.exit(run_workers(project, chosen, spool))
+
+
+def run_workers(project: Project, contexts: list[Context], spool: Path | None) -> int:
+    """One thread a context, until a signal comes or all have ended; returns the exit code."""
+    from migrator.worker.worker import ContextWorker
+
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    codes: list[int] = []
+
+    def work(context: Context) -> None:
+        try:
+            ContextWorker(context, databases(project, context), stop, spool).run()
+        except CarveoutError as error:
+            click.echo("\n".join(error.lines()), err=True)
+            codes.append(error.exit_code)
+        except Exception:
+            _log.exception("context %s: unexpected", context.name)
+            codes.append(ExitCode.ERROR)
+
+    threads = [threading.Thread(target=work, args=(context,), name=context.name) for context in contexts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return max(codes, default=0)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():  # the second one: give up what is uncommitted, it is still in the slot
+            raise KeyboardInterrupt
+        _log.info("%s: finishing the open batch", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)

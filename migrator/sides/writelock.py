@@ -1,0 +1,77 @@
+"""Write locks: triggers that refuse application writes on the closed side.
+
+They are made once, disabled on the open side, and only enabled or disabled later: both take the lock that waits
+for writers (SHARE ROW EXCLUSIVE) and leaves readers alone. The applier runs with
+``session_replication_role = replica`` and is not refused.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from contexts.catalog import Table
+from contexts.model import Side
+from migrator.executor import Executor
+
+TRIGGER = "carveout_write_lock"
+_NAME = sql.Identifier(TRIGGER)
+
+
+class LockState(enum.StrEnum):
+    """Whether a table refuses writes (``pg_trigger.tgenabled``)."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    #: The trigger is not there: the table was made later, or never prepared.
+    MISSING = "missing"
+
+
+def create(executor: Executor, side: Side, context: str, table: Table, *, closed: bool) -> None:
+    """Make the trigger on one table, closed or open; call it in a transaction of its own per table."""
+    # Statement triggers are not inherited by partitions: each leaf and each root has its own.
+    executor.write(
+        side,
+        sql.SQL(
+            "CREATE OR REPLACE TRIGGER {name} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION carveout.write_lock({context}, {other})"
+        ).format(
+            name=_NAME, table=table.identifier(), context=sql.Literal(context), other=sql.Literal(str(side.other))
+        ),
+    )
+    (close if closed else open_)(executor, side, [table])
+
+
+def close(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
+    """Refuse writes to the tables from the end of the transaction on."""
+    for table in tables:
+        executor.write(side, sql.SQL("ALTER TABLE {} ENABLE TRIGGER {}").format(table.identifier(), _NAME))
+
+
+def open_(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
+    """Allow writes to the tables from the end of the transaction on."""
+    for table in tables:
+        executor.write(side, sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(table.identifier(), _NAME))
+
+
+def drop(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
+    """Remove the triggers."""
+    for table in tables:
+        executor.write(side, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_NAME, table.identifier()))
+
+
+def states(executor: Executor, side: Side, tables: Iterable[Table]) -> dict[Table, LockState]:
+    """The state of each table's write lock."""
+    listed = list(tables)
+    found: dict[int | None, bool] = dict(
+        executor.read(
+            side,
+            sql.SQL(
+                "SELECT tgrelid::int8, tgenabled = 'D' FROM pg_trigger WHERE tgname = {} AND tgrelid = ANY ({}::oid[])"
+            ).format(sql.Literal(TRIGGER), sql.Literal([table.oid for table in listed])),
+        )
+    )
+    named: dict[bool | None, LockState] = {None: LockState.MISSING, True: LockState.OPEN, False: LockState.CLOSED}
+    return {table: named[found.get(table.oid)] for table in listed}

@@ -1,0 +1,143 @@
+"""Everything that is known about a context's migration, as one documented value (``docs/json.md``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from contexts.databases import Connection
+from migrator.control import intents, locks, migrations, switches, workers
+from migrator.control.migrations import Migration
+from migrator.control.switches import Outcome
+from migrator.lifecycle import State
+from migrator.proof import latest_proof, why_not_proven
+from migrator.run import Run
+
+VERSION = 1
+WORKER_SEEN_S = 10.0
+
+
+def status(run: Run) -> dict[str, Any]:
+    """The status of one context; reads both sides, changes nothing."""
+    migration = run.migration()
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "context": run.name,
+        "state": migration.state,
+        "open_side": migration.open_side,
+        "epoch": migration.epoch,
+        "updated_at": migration.updated_at,
+    }
+    if migration.state is State.PLANNED:
+        return {**found, "next_steps": next_steps(migration, None, None, worker_runs=False)}
+    worker = _worker(run)
+    switch = switches.current(run.control, run.name)
+    unproven = why_not_proven(run, migration.open_side) if migration.state.streams else None
+    found |= {
+        "worker": worker,
+        "intents": [
+            {"kind": intent.kind, "state": intent.state, "payload": intent.payload}
+            for intent in intents.open_intents(run.control, run.name)
+        ],
+        "proof": latest_proof(run),
+        "not_proven_because": unproven,
+        "last_switch": _last_switch(run.control, run.name),
+        "next_steps": next_steps(
+            migration, switch.outcome if switch else None, unproven, worker_runs=bool(worker and worker["running"])
+        ),
+    }
+    return found
+
+
+def next_steps(migration: Migration, switch: Outcome | None, unproven: str | None, *, worker_runs: bool) -> list[str]:
+    """The commands that lead on from here, the likeliest first."""
+    name = migration.context
+    if switch is not None or migration.state is State.SWITCHING:
+        return [f"carveout resume {name}"]
+    start_worker = [] if worker_runs else [f"carveout worker {name}"]
+    match migration.state:
+        case State.PLANNED | State.ABORTED:
+            return [f"carveout check {name}", f"carveout prepare {name}"]
+        case State.PREPARED | State.COPYING:
+            return start_worker or [f"carveout status {name} --watch"]
+        case State.STREAMING:
+            return start_worker or [f"carveout verify {name}" if unproven else f"carveout cutover {name}"]
+        case State.SWITCHED:
+            verify = [f"carveout verify {name}"] if unproven else []
+            return start_worker or [*verify, f"carveout complete {name}", f"carveout rollback {name}"]
+        case State.COMPLETING:
+            return [f"carveout complete {name}"]
+        case State.ABORTING:
+            return [f"carveout abort {name}"]
+        case State.COMPLETED | State.SWITCHING:
+            return []
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The status as a terminal shows it."""
+    shown = [f"{found['context']}: {found['state']}, the {found['open_side']} side is open"]
+    if worker := found.get("worker"):
+        shown += _worker_lines(worker)
+    elif "worker" in found:
+        shown.append("  worker: none has run")
+    shown += [f"  asked: {intent['kind']} ({intent['state']})" for intent in found.get("intents", ())]
+    if found.get("proof"):
+        proof = found["proof"]
+        shown.append(
+            f"  proof: {proof['verdict']}, {proof['rows']} rows of {proof['tables']} tables,"
+            f" {proof['age_s']:.0f} s old, at {proof['lsn']}"
+        )
+    if found.get("not_proven_because"):
+        shown.append(f"  not ready to switch: {found['not_proven_because']}")
+    if switch := found.get("last_switch"):
+        shown.append(f"  last switch: to {switch['to']}, {switch['outcome']}{_blocked(switch)}")
+    shown += [f"  next: {step}" for step in found["next_steps"]]
+    return shown
+
+
+def _worker_lines(worker: dict[str, Any]) -> list[str]:
+    what = "running" if worker["running"] else f"NOT running, last seen {worker['age_s']:.0f} s ago"
+    shown = [f"  worker: {what} (pid {worker['pid']} on {worker['host']}), {worker['phase']}"]
+    if worker.get("lag_bytes") is not None:
+        shown.append(f"  lag: {worker['lag_s']:.1f} s, {worker['lag_bytes']} bytes; applied to {worker['end_lsn']}")
+    if copying := worker.get("copy"):
+        done = 100 * copying["estimated_bytes_done"] / max(1, copying["estimated_bytes_total"])
+        eta = f", ~{copying['eta_s']:.0f} s left" if copying["eta_s"] is not None and done >= 1 else ""
+        shown.append(
+            f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}"
+        )
+    shown += [f"  {key}: {worker[key]}" for key in ("paused", "error") if worker.get(key)]
+    return shown
+
+
+def _blocked(switch: dict[str, Any]) -> str:
+    milliseconds = switch["breakdown_ms"].get("write_block_ms")
+    return f", writes blocked for {milliseconds:.0f} ms" if milliseconds is not None else ""
+
+
+def _worker(run: Run) -> dict[str, Any] | None:
+    report = workers.read(run.control, run.name)
+    if report is None:
+        return None
+    running = locks.is_held(run.control, run.name, "worker") and report.age_s < WORKER_SEEN_S
+    return {"running": running, "pid": report.pid, "host": report.host, "age_s": report.age_s, **report.report}
+
+
+def _last_switch(conn: Connection, context: str) -> dict[str, Any] | None:
+    row = conn.execute(
+        sql.SQL(
+            "SELECT to_side, outcome, started_at, ended_at, breakdown, reason FROM carveout.switch"
+            " WHERE context = %s ORDER BY started_at DESC LIMIT 1"
+        ),
+        (context,),
+    ).fetchone()
+    if row is None:
+        return None
+    keys = ("to", "outcome", "started_at", "ended_at", "breakdown_ms", "reason")
+    return dict(zip(keys, row, strict=True))
+
+
+def overview(conn: Connection) -> list[Migration]:
+    """Every migration that the shared database knows."""
+    return migrations.read_all(conn)

@@ -1,0 +1,1 @@
+"""Prepare, complete and abort: the steps at the two ends of a migration."""

@@ -1,0 +1,123 @@
+"""``complete``: the service side stays open, and everything that served the migration goes away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from psycopg import sql
+
+from contexts.catalog import Table, read_tables
+from contexts.errors import RefusedError
+from contexts.killpoints import kill_point
+from contexts.model import Side
+from migrator.control import locks, migrations
+from migrator.executor import retry_locks
+from migrator.lifecycle import State, require_state
+from migrator.run import Run
+from migrator.sides import writelock
+from migrator.steps.preparation import LOCK_PATIENCE_S, drop_stream
+
+WORKER_PATIENCE_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+def complete(run: Run, *, drop_tables: bool) -> None:
+    """End the migration: drop the reverse stream, and with ``drop_tables`` the shared side's closed tables.
+
+    The route and the gate stay in both databases, so applications that still ask for them keep working; without
+    ``drop_tables`` the closed tables stay too, and go on refusing writes.
+
+    :raises RefusedError: the service side is not open, or other objects of the shared database need the tables.
+    """
+    state = run.migration().state
+    if state is State.COMPLETED:
+        return
+    require_state(run.name, state, State.SWITCHED, State.COMPLETING)
+    if drop_tables:
+        _require_droppable(run)
+    _become(run, State.COMPLETING)
+    kill_point("complete.started")
+    run.executor.act(None, "wait until the worker has let go of the stream", partial(_await_worker, run))
+    for side in Side:
+        drop_stream(run, side)
+    kill_point("complete.stream_dropped")
+    _with_locks(run, "drop the write locks of the service side", Side.SERVICE, _drop_write_locks(run))
+    if drop_tables:
+        _with_locks(run, "drop the closed tables", Side.SHARED, partial(_drop_tables, run))
+    _become(run, State.COMPLETED)
+
+
+def dropped(run: Run) -> list[str]:
+    """What ``complete(drop_tables=True)`` would drop on the shared side, with its size, for the question asked."""
+    return [f"{table.name} ({table.bytes / 1e6:.1f} MB)" for table in _shared_tables(run)]
+
+
+def _become(run: Run, state: State) -> None:
+    run.executor.act(Side.SHARED, f"state of {run.name}: {state}", lambda: _transition(run, state))
+
+
+def _transition(run: Run, state: State) -> None:
+    migrations.transition(run.control, run.name, state)
+
+
+def _await_worker(run: Run) -> None:
+    """The worker sees the state and ends the stream; its slot cannot be dropped before."""
+    deadline = time.monotonic() + WORKER_PATIENCE_S
+    query = sql.SQL("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name ~ %s")
+    pattern = f"^carveout_{run.name}_[0-9]+$"
+    while locks.is_held(run.control, run.name, "worker") and any(
+        run.executor.read(side, query, (pattern,))[0][0] for side in Side
+    ):
+        if time.monotonic() > deadline:
+            raise RefusedError(
+                f"context {run.name!r}: the worker has not ended the stream within {WORKER_PATIENCE_S:.0f} s",
+                unchanged="nothing was dropped",
+                next_step=f"stop the worker, then carveout complete {run.name}",
+            )
+        time.sleep(0.1)
+
+
+def _drop_write_locks(run: Run) -> Callable[[], None]:
+    return lambda: writelock.drop(run.executor, Side.SERVICE, run.tables(Side.SERVICE))
+
+
+def _drop_tables(run: Run) -> None:
+    tables = [table for table in _shared_tables(run) if table.name in run.context.table_names]
+    if tables:  # no CASCADE: nothing is dropped that was not named
+        names = sql.SQL(", ").join(table.identifier() for table in tables)
+        run.executor.write(Side.SHARED, sql.SQL("DROP TABLE {}").format(names))
+
+
+def _shared_tables(run: Run) -> list[Table]:
+    return list(read_tables(run.executor.connection(Side.SHARED), run.context.table_names).values())
+
+
+def _require_droppable(run: Run) -> None:
+    oids = [table.oid for table in _shared_tables(run)]
+    dependents = run.executor.read(
+        Side.SHARED,
+        sql.SQL(
+            "SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d"
+            " LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid"
+            " LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
+            " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (%s::oid[]) AND d.deptype = 'n'"
+            " AND ((k.oid IS NOT NULL AND NOT k.conrelid = ANY (%s::oid[])) OR r.oid IS NOT NULL)"
+        ),
+        (oids, oids),
+    )
+    if dependents:
+        raise RefusedError(
+            f"context {run.name!r}: other objects need the tables: {', '.join(row[0] for row in dependents)}",
+            unchanged="nothing was dropped",
+            next_step=f"drop those first, or carveout complete {run.name} without --drop-tables",
+        )
+
+
+def _with_locks(run: Run, what: str, side: Side, attempt: Callable[[], None]) -> None:
+    retry_locks(
+        run.executor, side, what, attempt,
+        lock_timeout_ms=run.context.options.lock_timeout_ms, deadline=time.monotonic() + LOCK_PATIENCE_S,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The switch: cutover and rollback are one procedure with the sides exchanged."""

@@ -1,0 +1,117 @@
+"""What must hold before a switch begins; all that does not is named at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from psycopg import sql
+
+from contexts.errors import RefusedError
+from contexts.model import Side
+from migrator.control import intents, workers
+from migrator.control.intents import Kind
+from migrator.executor import Row
+from migrator.proof import why_not_proven
+from migrator.run import Run
+from migrator.sides import writelock
+from migrator.sides.writelock import LockState
+from migrator.switch import markers, sequences
+
+WORKER_SEEN_S = 10.0
+PROBE_S = 10.0
+Condition = Callable[[Run, Side, Side], Iterable[str]]
+
+
+def require(run: Run, from_side: Side, to_side: Side) -> None:
+    """Refuse the switch with every reason there is.
+
+    :raises RefusedError: names them all.
+    """
+    reasons = [reason for condition in CONDITIONS for reason in condition(run, from_side, to_side)]
+    if not reasons:
+        reasons = list(_probe(run, from_side, to_side))
+    if reasons:
+        raise RefusedError(
+            f"context {run.name!r} cannot switch to {to_side}: " + "; ".join(reasons),
+            unchanged=f"nothing was changed, the {from_side} side is open",
+            next_step=f"carveout status {run.name}",
+        )
+
+
+def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+    report = workers.read(run.control, run.name)
+    if report is None or report.age_s > WORKER_SEEN_S:
+        yield f"no worker is running (carveout worker {run.name})"
+    elif report.report.get("phase") != "streaming":
+        yield f"the worker is {report.report.get('phase')}, not streaming"
+    elif (lag := report.report.get("lag_s", 0.0)) > run.context.options.max_lag_s:
+        yield f"the stream is {lag:.1f} s behind (limit {run.context.options.max_lag_s:g} s)"
+
+
+def _not_paused(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+    if any(intent.kind is Kind.PAUSE for intent in intents.open_intents(run.control, run.name)):
+        yield f"the worker is asked to pause (carveout resume {run.name})"
+
+
+def _write_locks(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
+    for side, wanted in ((from_side, LockState.OPEN), (to_side, LockState.CLOSED)):
+        for table, state in writelock.states(run.executor, side, run.tables(side)).items():
+            if state is not wanted:
+                yield f"the write lock of {table.name} on the {side} side is {state}, not {wanted}"
+
+
+def _same_tables(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
+    names = {side: {table.name for table in run.tables(side)} for side in Side}
+    for side in Side:
+        for name in sorted(names[side] - names[side.other]):
+            yield f"table {name} is only on the {side} side"
+
+
+def _sequences(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
+    targets = {sequence.fills for sequence in sequences.read(run, to_side)}
+    for source in sequences.read(run, from_side):
+        if source.fills not in targets:
+            yield f"no sequence on the {to_side} side fills {'.'.join(source.fills)}"
+
+
+def _prepared_transactions(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
+    rows: list[Row] = run.executor.read(
+        from_side,
+        sql.SQL(
+            "SELECT DISTINCT p.gid FROM pg_prepared_xacts p JOIN pg_locks l ON l.pid IS NULL"
+            " AND l.virtualtransaction = '-1/' || p.transaction::text"
+            " WHERE p.database = current_database() AND l.relation = ANY (%s::oid[])"
+        ),
+        ([table.oid for table in run.tables(from_side)],),
+    )
+    for (gid,) in rows:
+        yield f"prepared transaction {gid!r} on the {from_side} side holds locks on the tables"
+
+
+def _proof(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
+    if reason := why_not_proven(run, from_side):
+        yield f"{reason} (carveout verify {run.name})"
+
+
+def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
+    """A marker that travels from the open to the closed side shows that the stream really moves."""
+    if run.executor.dry:
+        return
+    marker = markers.new(run.name, "probe")
+    markers.emit(run.executor, from_side, marker)
+    try:
+        markers.wait_applied(run.databases[to_side], marker, time.monotonic() + PROBE_S)
+    except markers.MarkerLost:
+        yield f"a probe did not come through the stream within {PROBE_S:.0f} s"
+
+
+CONDITIONS: Sequence[Condition] = (
+    _worker,
+    _not_paused,
+    _same_tables,
+    _write_locks,
+    _sequences,
+    _prepared_transactions,
+    _proof,
+)

@@ -1,0 +1,108 @@
+"""The fence: closing a side for application writes, and opening it again."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import psycopg
+from psycopg import sql
+
+from contexts.catalog import Table
+from contexts.errors import CarveoutError
+from contexts.model import Side
+from migrator.executor import retry_locks
+from migrator.run import Run
+from migrator.sides import writelock
+from migrator.sides.writelock import LockState
+from migrator.switch import markers
+from migrator.switch.markers import Marker
+
+#: Opening a side must not fail because the time for closing the other one is over.
+OPEN_PATIENCE_S = 60.0
+_log = logging.getLogger(__name__)
+
+
+class FenceBlocked(CarveoutError):
+    """Transactions on the tables did not end in time."""
+
+    transient = True
+
+
+def fence(run: Run, side: Side, marker: Marker, deadline: float) -> int:
+    """Close every table of the side and write the marker, in one transaction that waits for in-flight writers.
+
+    :param deadline: on the monotonic clock.
+    :returns: how many attempts the locks took.
+    :raises FenceBlocked: names the sessions in the way; the side is open as before.
+    """
+    tables = run.tables(side)
+
+    def attempt() -> None:
+        _lock(run, side, tables)
+        for table, state in writelock.states(run.executor, side, tables).items():
+            if state is LockState.MISSING:  # a partition that was made after prepare
+                writelock.create(run.executor, side, run.name, table, closed=True)
+        writelock.close(run.executor, side, tables)
+        markers.emit(run.executor, side, marker)
+
+    try:
+        return retry_locks(
+            run.executor, side, "fence", attempt,
+            lock_timeout_ms=run.context.options.lock_timeout_ms, deadline=deadline,
+        )  # fmt: skip
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise FenceBlocked(
+            f"context {run.name!r}: writers on the {side} side did not end in time: {blockers(run, side, tables)}",
+            unchanged=f"the {side} side is open as before",
+            next_step="end those sessions, or try again when they are done",
+        ) from error
+
+
+def open_side(run: Run, side: Side) -> None:
+    """Let applications write to the side; does nothing where it is open."""
+    _set(run, side, closed=False)
+
+
+def close_side(run: Run, side: Side) -> None:
+    """Make sure that every table of the side refuses writes; does nothing where they do."""
+    _set(run, side, closed=True)
+
+
+def _set(run: Run, side: Side, *, closed: bool) -> None:
+    wanted = LockState.CLOSED if closed else LockState.OPEN
+    states = writelock.states(run.executor, side, run.tables(side))
+    todo = [table for table, state in states.items() if state is not wanted and state is not LockState.MISSING]
+    if not todo:
+        return
+    change = writelock.close if closed else writelock.open_
+    retry_locks(
+        run.executor,
+        side,
+        f"{'close' if closed else 'open'} {side}",
+        lambda: change(run.executor, side, todo),
+        lock_timeout_ms=run.context.options.lock_timeout_ms,
+        deadline=time.monotonic() + OPEN_PATIENCE_S,
+    )
+
+
+def _lock(run: Run, side: Side, tables: list[Table]) -> None:
+    names = sql.SQL(", ").join(table.identifier() for table in tables)
+    run.executor.write(side, sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
+
+
+def blockers(run: Run, side: Side, tables: list[Table]) -> str:
+    """The sessions that hold locks on the tables, for a message."""
+    rows = run.executor.read(
+        side,
+        sql.SQL(
+            "SELECT DISTINCT l.pid, coalesce(a.usename, a.backend_type, 'prepared transaction'),"
+            " coalesce(nullif(a.application_name, ''), '-'), coalesce(a.state, '-'),"
+            " coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0)"
+            " FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.relation = ANY ({}::oid[]) AND l.granted AND l.mode <> 'AccessShareLock'"
+            " AND l.pid IS DISTINCT FROM pg_backend_pid()"
+        ).format(sql.Literal([table.oid for table in tables])),
+    )
+    shown = [f"pid {pid} ({who}, {app}, {state}, {age} s)" for pid, who, app, state, age in rows]
+    return "; ".join(shown) or "none any more"

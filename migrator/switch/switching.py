@@ -1,0 +1,31 @@
+"""``cutover`` and ``rollback`` as functions: the conditions, then the procedure."""
+
+from __future__ import annotations
+
+from contexts.errors import CarveoutError
+from contexts.model import Side
+from migrator.control.switches import Switch
+from migrator.lifecycle import State, require_state
+from migrator.run import Run
+from migrator.switch import conditions, procedure
+from migrator.switch.procedure import SwitchReport
+
+
+class LastCheckFailed(CarveoutError):
+    """The closed side is not what the open side is; the switch goes back."""
+
+
+def switch(run: Run, to_side: Side) -> SwitchReport:
+    """Open ``to_side``.
+
+    :raises RefusedError: a condition does not hold; nothing was done.
+    :raises CarveoutError: it went back; the side that was open is open.
+    """
+    state = run.migration().state
+    require_state(run.name, state, State.STREAMING if to_side is Side.SERVICE else State.SWITCHED)
+    conditions.require(run, to_side.other, to_side)
+    return procedure.execute(run, last_check)
+
+
+def last_check(run: Run, switch: Switch) -> None:
+    """While no side takes writes."""

@@ -1,0 +1,125 @@
+"""The side task that listens to the control rows and reports what the worker does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from cdc.worker.signals import Signals
+from contexts.databases import Connection, Databases
+from contexts.errors import CarveoutError
+from contexts.model import Context
+from migrator.control import intents, migrations, workers
+from migrator.control.intents import Intent, Kind
+from migrator.control.migrations import CHANNEL, Migration
+from migrator.lifecycle import State
+from migrator.worker.monitor import Monitor
+from migrator.worker.requests import IntentBarrier
+
+TICK_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class ControlTask:
+    """Turns control rows into :class:`Signals`, and the worker's numbers into its report row.
+
+    Where the shared database cannot be reached the work goes on as last told; the task tries again.
+    """
+
+    def __init__(self, context: Context, databases: Databases, owner: uuid.UUID, stop: threading.Event) -> None:
+        self.signals = Signals()
+        self.assignment: Migration | None = None
+        self.phase = "starting"
+        self.error: str | None = None
+        self.details: Callable[[], dict[str, Any]] = dict
+        self._context = context
+        self._databases = databases
+        self._owner = owner
+        self._stop = stop
+        self._started_at = dt.datetime.now(dt.UTC)
+        self._seen_barriers: set[int] = set()
+        self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the task to end after the worker's stop event."""
+        self._thread.join()
+
+    def assign(self, migration: Migration) -> Signals:
+        """Say what the worker runs from now on; the signals are fresh."""
+        self.signals = Signals()
+        self.assignment = migration
+        return self.signals
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, CarveoutError) as error:
+                _log.warning("context %s: control rows cannot be read: %s", self._context.name, error)
+                self._stop.wait(TICK_S)
+        self.signals.stop.set()
+
+    def _listen(self) -> None:
+        with self._databases.shared.connect(f"control/{self._context.name}") as conn:
+            conn.execute(f"LISTEN {CHANNEL}")
+            with Monitor(self._databases, self._context) as monitor:
+                while not self._stop.is_set():
+                    self._tick(conn, monitor)
+                    # One notification is enough: a tick reads everything.
+                    next(conn.notifies(timeout=TICK_S, stop_after=1), None)
+            self._tick_report(conn, {})
+
+    def _tick(self, conn: Connection, monitor: Monitor) -> None:
+        migration = migrations.read(conn, self._context.name)
+        if self.assignment and _differs(self.assignment, migration):
+            self.signals.stop.set()
+        if migration.state is not State.SWITCHING:
+            self.signals.halted.clear()
+        asked = intents.open_intents(conn, self._context.name)
+        load = monitor.throttle_reason()
+        self.signals.pause_reason = "asked to pause" if _first(asked, Kind.PAUSE) else load
+        throttle = _first(asked, Kind.THROTTLE)
+        self.signals.rows_per_s = float(throttle.payload["rows_per_s"]) if throttle else None
+        for intent in asked:
+            if intent.kind is Kind.BARRIER and intent.id not in self._seen_barriers:
+                self._seen_barriers.add(intent.id)
+                self._on_barrier(conn, intent)
+        self._tick_report(conn, monitor.measure(migration, self.signals.report))
+
+    def _on_barrier(self, conn: Connection, intent: Intent) -> None:
+        if self.phase == "streaming":
+            self.signals.barriers.put(IntentBarrier(self._databases.shared, intent))
+        else:
+            reason = f"the worker is {self.phase}, not streaming"
+            intents.answer(conn, intent, intents.IntentState.FAILED, {"reason": reason})
+
+    def _tick_report(self, conn: Connection, measured: dict[str, Any]) -> None:
+        report = {
+            "phase": "stopped" if self._stop.is_set() else self.phase,
+            "error": self.error,
+            "paused": self.signals.pause_reason,
+            "halted": self.signals.halted.is_set(),
+            **self.signals.report,
+            **self.details(),
+            **measured,
+        }
+        workers.publish(conn, self._context.name, self._owner, self._started_at, report)
+
+
+def _differs(running: Migration, now: Migration) -> bool:
+    """Whether the worker has to do something else than what it runs."""
+    return (running.epoch, running.open_side, running.state.streams) != (now.epoch, now.open_side, now.state.streams)
+
+
+def _first(asked: list[Intent], kind: Kind) -> Intent | None:
+    return next((intent for intent in asked if intent.kind is kind), None)

@@ -1,0 +1,91 @@
+"""Prometheus metrics of the workers, served on request; every name, label and unit stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from contexts.databases import databases
+from contexts.errors import CarveoutError, ConfigError
+from contexts.model import Context, Project
+from migrator.control import migrations, workers
+from migrator.control.workers import WorkerReport
+from migrator.lifecycle import State
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+#: Metric name -> (key of the worker's report, help).
+GAUGES = {
+    "carveout_lag_seconds": ("lag_s", "Time since the closed side held everything"),
+    "carveout_lag_bytes": ("lag_bytes", "WAL between the open side and what is applied"),
+    "carveout_applied_rows_total": ("rows", "Rows applied by this worker"),
+    "carveout_applied_transactions_total": ("transactions", "Source transactions applied by this worker"),
+    "carveout_paused": ("paused", "1 while the worker is paused or throttled"),
+    "carveout_failed": ("error", "1 while the worker reports an error"),
+}
+
+
+def serve(address: str, project: Project, contexts: Iterable[Context]) -> None:
+    """Serve metrics on ``host:port`` (port alone: on loopback) from a daemon thread.
+
+    :raises ConfigError: the address cannot be used, or the extra ``metrics`` is not installed.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ImportError as error:
+        raise ConfigError("metrics need an extra", next_step="pip install 'carveout[metrics]'") from error
+    host, _, port = address.rpartition(":")
+    registry = CollectorRegistry()
+    registry.register(_Collector(project, list(contexts)))
+    try:
+        start_http_server(int(port), addr=host or "127.0.0.1", registry=registry)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--metrics {address}: {error}", next_step="write HOST:PORT with a free port") from error
+
+
+class _Collector:
+    """Reads the report rows at each scrape: the numbers that ``status`` shows."""
+
+    def __init__(self, project: Project, contexts: list[Context]) -> None:
+        self._project = project
+        self._contexts = contexts
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of the first scrape: the databases may not be up yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All gauges for all contexts."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        reports = {context.name: self._read(context) for context in self._contexts}
+        up = GaugeMetricFamily("carveout_worker_age_seconds", "Age of the worker's last report", labels=["context"])
+        state = GaugeMetricFamily("carveout_state", "1 for the present state", labels=["context", "state"])
+        for name, (present, report) in reports.items():
+            for one in State:
+                state.add_metric([name, one], float(one is present))
+            if report:
+                up.add_metric([name], report.age_s)
+        yield from (up, state)
+        for metric, (key, text) in GAUGES.items():
+            family = GaugeMetricFamily(metric, text, labels=["context"])
+            for name, (_, report) in reports.items():
+                if report and (value := _number(report.report.get(key))) is not None:
+                    family.add_metric([name], value)
+            yield family
+
+    def _read(self, context: Context) -> tuple[State | None, WorkerReport | None]:
+        try:
+            with databases(self._project, context).shared.connect("metrics") as conn:
+                return migrations.read(conn, context.name).state, workers.read(conn, context.name)
+        except (psycopg.Error, CarveoutError):
+            return None, None
+
+
+def _number(value: Any) -> float | None:
+    if value is None or isinstance(value, str):
+        return float(bool(value))
+    return float(value)

@@ -1,0 +1,73 @@
+"""Watches the open side for the worker: lag, slot, and load."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+from cdc.lsn import format_lsn, parse_lsn
+from cdc.names import slot_name
+from cdc.source.slots import slot_status
+from contexts.databases import Connection, Databases
+from contexts.model import Context, Side
+from migrator.control.migrations import Migration
+
+_ACTIVE_SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend'"
+    " AND application_name NOT LIKE 'carveout/%'"
+)
+
+
+class Monitor:
+    """Holds one connection to each side while the worker runs."""
+
+    def __init__(self, databases: Databases, context: Context) -> None:
+        self._databases = databases
+        self._context = context
+        self._connections: dict[Side, Connection] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for conn in self._connections.values():
+            conn.close()
+
+    def measure(self, migration: Migration, stream: dict[str, Any]) -> dict[str, Any]:
+        """Lag in bytes and seconds, and the slot's health; empty where nothing streams yet."""
+        if "end_lsn" not in stream:
+            return {}
+        conn = self._connection(migration.open_side)
+        row = conn.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+        assert row is not None
+        slot = slot_status(conn, slot_name(migration.stream))
+        lag_bytes = max(0, parse_lsn(row[0]) - stream["end_lsn"])
+        return {
+            "end_lsn": format_lsn(stream["end_lsn"]),
+            "lag_bytes": lag_bytes,
+            "lag_s": _lag_seconds(stream, lag_bytes),
+            "slot": {"exists": slot.exists, "wal_status": slot.wal_status, "lag_bytes": slot.lag_bytes},
+        }
+
+    def throttle_reason(self) -> str | None:
+        """Why the worker should spare the shared database just now, or None."""
+        limit = self._context.options.throttle_active_sessions
+        if not limit:
+            return None
+        row = self._connection(Side.SHARED).execute(_ACTIVE_SESSIONS).fetchone()
+        assert row is not None
+        return f"{row[0]} active sessions on the shared database (limit {limit})" if row[0] > limit else None
+
+    def _connection(self, side: Side) -> Connection:
+        conn = self._connections.get(side)
+        if conn is None or conn.closed:
+            conn = self._connections[side] = self._databases[side].connect(f"monitor/{self._context.name}")
+        return conn
+
+
+def _lag_seconds(stream: dict[str, Any], lag_bytes: int) -> float:
+    """Seconds since the closed side was last known to hold everything; 0 where it holds it now."""
+    caught_up_at = stream.get("caught_up_at")
+    if lag_bytes == 0 or caught_up_at is None:
+        return 0.0 if lag_bytes == 0 else float("inf")
+    return max(0.0, time.time() - float(caught_up_at))

@@ -1,0 +1,145 @@
+"""One context's worker: does what the migration row asks for until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+import threading
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import assert_never
+
+import psycopg
+
+from cdc.apply import Applier
+from cdc.worker.initial import InitialCopy, open_source
+from cdc.worker.stream import Stream
+from contexts import schema
+from contexts.databases import Database, Databases
+from contexts.errors import CarveoutError
+from contexts.model import Context
+from migrator.control import migrations
+from migrator.control.locks import exclusive
+from migrator.control.migrations import Migration
+from migrator.lifecycle import State
+from migrator.worker.control import ControlTask
+from migrator.worker.copying import CopyProgressTask
+
+IDLE_S = 0.2
+BACKOFF_S = (0.2, 30.0)
+_log = logging.getLogger(__name__)
+
+
+class ContextWorker:
+    """Runs one context in the calling thread; ``stop`` ends it after the open batch."""
+
+    def __init__(
+        self, context: Context, databases: Databases, stop: threading.Event, spool: Path | None = None
+    ) -> None:
+        self._context = context
+        self._databases = databases
+        self._stop = stop
+        self._spool = spool or Path(tempfile.gettempdir()) / "carveout-spool"
+        self._owner = uuid.uuid4()
+        self._control = ControlTask(context, databases, self._owner, stop)
+
+    def run(self) -> None:
+        """Work until ``stop`` is set or the migration is over.
+
+        :raises RefusedError: another worker runs this context.
+        :raises StreamStopped: the stream cannot go on without losing something.
+        """
+        with exclusive(self._databases.shared, self._context.name, "worker"):
+            self._control.start()
+            try:
+                self._work()
+            except CarveoutError as error:
+                self._control.error = error.message
+                raise
+            finally:
+                self._stop.set()
+                self._control.join()
+
+    def _work(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                if self._assignment():
+                    return
+                failures = 0
+                self._control.error = None
+            except (CarveoutError, psycopg.OperationalError) as error:
+                if isinstance(error, CarveoutError) and not error.transient:
+                    raise
+                failures += 1
+                delay = min(BACKOFF_S[1], BACKOFF_S[0] * 2**failures) * random.uniform(0.5, 1.0)
+                self._control.error = str(error)
+                _log.warning("context %s: %s; again in %.1f s", self._context.name, error, delay)
+                self._stop.wait(delay)
+
+    def _assignment(self) -> bool:
+        """Run what the migration row asks for now; True when the migration is over."""
+        with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
+            migration = migrations.read(conn, self._context.name)
+        match migration.state:
+            case State.PREPARED | State.COPYING:
+                self._copy(migration)
+            case State.STREAMING | State.SWITCHING | State.SWITCHED:
+                self._follow(migration)
+            case State.PLANNED | State.COMPLETING | State.ABORTING:
+                self._control.phase = "waiting"
+                self._stop.wait(IDLE_S)
+            case State.COMPLETED | State.ABORTED:
+                return True
+            case _:
+                assert_never(migration.state)
+        return False
+
+    def _copy(self, migration: Migration) -> None:
+        signals = self._control.assign(migration)
+        self._control.phase = "copying"
+        progress = CopyProgressTask(signals)
+        self._control.details = progress.report
+        self._transition(State.COPYING)
+        closed = self._databases[migration.closed_side]
+        finished = InitialCopy(
+            self._databases,
+            migration.open_side,
+            self._context,
+            migration.stream,
+            owner=self._owner,
+            signals=signals,
+            control=progress,
+            spool=self._spool,
+            build_indexes=lambda: schema.upgrade(closed, self._context, "head"),
+        ).run()
+        if finished:
+            self._transition(State.STREAMING)
+
+    def _follow(self, migration: Migration) -> None:
+        signals = self._control.assign(migration)
+        open_, closed = self._sides(migration)
+        names, options = self._context.table_names, self._context.options
+        with (
+            closing(Applier(closed, migration.stream, names, options, owner=self._owner)) as applier,
+            closing(open_source(open_, self._context, migration.stream, applier.position, self._spool)) as source,
+        ):
+            self._control.phase = "streaming"
+            Stream(
+                source,
+                applier,
+                context=self._context.name,
+                open_=open_,
+                closed=closed,
+                options=options,
+                signals=signals,
+            ).run()
+
+    def _sides(self, migration: Migration) -> tuple[Database, Database]:
+        return self._databases[migration.open_side], self._databases[migration.closed_side]
+
+    def _transition(self, wanted: State) -> None:
+        with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
+            migrations.transition(conn, self._context.name, wanted)
