@@ -1,0 +1,8 @@
+"""How source transactions are written to the closed side: :class:`Applier` is all that others need."""
+
+from cdc.apply.applier import Applier
+from cdc.apply.batch import Pending
+from cdc.apply.coverage import FULL, Coverage, Extent
+from cdc.apply.markers import Marker
+
+__all__ = ["FULL", "Applier", "Coverage", "Extent", "Marker", "Pending"]

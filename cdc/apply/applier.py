@@ -1,0 +1,192 @@
+"""Writes source transactions to the closed side, exactly once."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+
+from cdc.apply import failures, fit, markers
+from cdc.apply.batch import MB, Batch, Pending
+from cdc.apply.collect import Collector
+from cdc.apply.coverage import FULL, Coverage
+from cdc.apply.markers import Marker
+from cdc.apply.plans import Plans
+from cdc.apply.writer import Writer
+from cdc.events import Transaction
+from cdc.lsn import format_lsn
+from cdc.state import position
+from cdc.state.position import Position, StreamId
+from contexts.databases import Connection, Database
+from contexts.errors import StreamStopped
+from contexts.killpoints import kill_point
+from contexts.model import Options, TableName
+
+_log = logging.getLogger(__name__)
+_IDLE_INTERVAL_S = 3.0
+_IDLE_FAR_BYTES = 16 * MB
+_SESSION = {"synchronous_commit": "on", "jit": "off", "temp_buffers": "64MB"}
+
+
+class Applier:
+    """The only writer of a stream's tables on its closed side.
+
+    Rows, markers and position are committed together. Any error rolls the open batch back and ends the applier:
+    whoever goes on must read the stream again from the stored position, so nothing can be left out.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        stream: StreamId,
+        tables: Sequence[TableName],
+        options: Options,
+        *,
+        owner: uuid.UUID,
+        coverage: Coverage = FULL,
+        source_type: fit.SourceType | None = None,
+    ) -> None:
+        """Connect and take the stream over: from here on no other worker can commit.
+
+        :param coverage: what the copy has brought; see :class:`Coverage`.
+        :param source_type: ``format_type`` on the open side, to compare types of extensions and users by name.
+        :raises StreamStopped: the stream has no position.
+        :raises DatabaseUnreachable: no server answered.
+        :raises AccessDenied: a right is missing.
+        """
+        self._stream = stream
+        self._options = options
+        self._owner = owner
+        self._conn = _connect(database, stream.context)
+        self._is_open = True
+        self._idled_s = float("-inf")
+        self._writer = Writer(self._conn, stream.context)
+        plans = Plans(self._conn, stream.context, tables, coverage, source_type)
+        self._collector = Collector(plans, self._writer, options.batch_rows, options.batch_mb * MB)
+        #: The durable position.
+        self.position: Position
+        #: What the last commit applied.
+        self.markers: list[Marker] = []
+        with self._all_or_nothing():
+            self.position = position.take(self._conn, stream, owner)
+            self._conn.commit()
+        self._batch = Batch(self.position.end_lsn)
+
+    @property
+    def pending(self) -> Pending:
+        """What is applied but not committed."""
+        return self._batch.pending()
+
+    @property
+    def fallbacks(self) -> int:
+        """How often the fast path had to give way to the exact one."""
+        return self._writer.fallbacks
+
+    def is_due(self) -> bool:
+        """Whether the batch should be committed now: a bound of the options is reached, or a marker waits."""
+        return self._batch.is_due(self._options)
+
+    def apply(self, transaction: Transaction) -> None:
+        """Add a transaction to the open batch; never commits. One that was applied before is passed over.
+
+        :raises SchemaMismatch: a revision must be written first.
+        :raises StreamStopped: a change does not fit the rows that are there.
+        :raises CarveoutError: the server failed.
+        """
+        with self._all_or_nothing():
+            batch = self._batch
+            if transaction.end_lsn <= batch.end_lsn:
+                _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
+                return
+            for message in self._collector.add(transaction.changes, transaction.bytes):
+                if marker := markers.read(message, self._stream.context, transaction.end_lsn):
+                    batch.markers.append(marker)
+            batch.add(transaction)
+
+    def commit(self, ordinal: int | None = None) -> int:
+        """Commit the batch with its markers and the position, and return the durable end LSN.
+
+        :param ordinal: the source's sub-position, where it has one.
+        :raises Fenced: another worker has taken the stream over; nothing was committed.
+        :raises CarveoutError: as for :meth:`apply`.
+        """
+        batch = self._batch
+        if not batch.transactions:
+            return self.position.end_lsn
+        with self._all_or_nothing():
+            self._collector.flush()
+            kill_point("apply.rows_written")
+            markers.store(self._conn, self._stream.context, batch.markers)
+            self._advance(replace(
+                self.position, end_lsn=batch.end_lsn, source_time=batch.source_time,
+                ordinal=self.position.ordinal if ordinal is None else ordinal,
+            ))  # fmt: skip
+        self.markers = batch.markers
+        self._writer.committed()
+        return self.position.end_lsn
+
+    def idle(self, lsn: int) -> int | None:
+        """Move the position on where nothing is open, so that the slot does not hold the log back.
+
+        :param lsn: nothing that ended at or before it is still to come.
+        :returns: the durable LSN, or None where something is open or the last move was a moment ago.
+        """
+        if self._batch.transactions:
+            return None
+        ahead, now = lsn - self.position.end_lsn, time.monotonic()
+        if ahead <= 0:
+            return self.position.end_lsn
+        if ahead < _IDLE_FAR_BYTES and now - self._idled_s < _IDLE_INTERVAL_S:
+            return None
+        self._idled_s = now
+        with self._all_or_nothing():
+            self._advance(replace(self.position, end_lsn=lsn))
+        return lsn
+
+    def close(self) -> None:
+        """Roll back what is open and disconnect; safe to call twice."""
+        self._is_open = False
+        self._conn.close()
+
+    def _advance(self, to: Position) -> None:
+        """Write the position, commit, and only then believe it."""
+        position.advance(self._conn, self._stream, self._owner, to.end_lsn, to.source_time, to.ordinal)
+        kill_point("apply.before_commit")
+        self._conn.commit()
+        kill_point("apply.after_commit")
+        self.position = to
+        self._batch = Batch(to.end_lsn)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        if not self._is_open:
+            raise StreamStopped(
+                f"context {self._stream.context!r}: this applier has ended; its open batch was rolled back",
+                unchanged="no row was written",
+                next_step="read the stream again from the stored position with a new applier",
+            )
+        try:
+            yield
+        except psycopg.Error as error:
+            self.close()
+            raise failures.named(error, self._stream.context) from None
+        except BaseException:
+            self.close()
+            raise
+
+
+def _connect(database: Database, context: str) -> Connection:
+    conn = database.connect(f"apply {context}", autocommit=False, **_SESSION)
+    try:
+        # Not at login: a missing right would look like an unreachable server.
+        conn.execute("SET session_replication_role = replica")
+        conn.commit()
+    except psycopg.Error as error:
+        conn.close()
+        raise failures.named(error, context, "anything") from None
+    return conn

@@ -1,0 +1,76 @@
+"""The plan of each relation that the stream has shown, made against the closed side's catalog of that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cdc.apply import fit
+from cdc.apply.coverage import Coverage, Extent
+from cdc.apply.plan import Plan, make_plan
+from cdc.apply.target import is_owned, read_target
+from cdc.events import Relation
+from contexts.databases import Connection
+from contexts.errors import StreamStopped
+from contexts.model import TableName
+
+
+class Plans:
+    """Plans by relation object; a relation that only repeats the last one of its table shares its plan."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        context: str,
+        tables: Sequence[TableName],
+        coverage: Coverage,
+        source_type: fit.SourceType | None,
+    ) -> None:
+        self._conn = conn
+        self._context = context
+        self._tables = tuple(tables)
+        self._coverage = coverage
+        self._source_type = source_type
+        self._by_relation: dict[Relation, Plan] = {}
+        self._latest: dict[TableName, Plan] = {}
+
+    def latest(self, table: TableName) -> Plan | None:
+        """The plan that the table's changes have had so far."""
+        return self._latest.get(table)
+
+    def of(self, relation: Relation) -> Plan:
+        """The plan for ``relation``.
+
+        :raises SchemaMismatch: the closed side does not have such a table, or the context does not.
+        """
+        plan = self._by_relation.get(relation)
+        if plan is None:
+            latest = self._latest.get(relation.table)
+            plan = latest if latest and _same(latest.relation, relation) else self._make(relation)
+            self._by_relation[relation] = plan
+        self._latest[relation.table] = plan
+        return plan
+
+    def _make(self, relation: Relation) -> Plan:
+        name = relation.table
+        if not is_owned(self._conn, name, self._tables):
+            raise fit.mismatch(name, "it is in the stream, but neither in the context nor a partition", self._context)
+        target = read_target(self._conn, name)
+        if target is None:
+            raise fit.mismatch(name, "it is missing on the closed side", self._context)
+        fit.check(relation, target, self._source_type, self._context)
+        plan = make_plan(relation, target, self._coverage.of(name))
+        if not plan.is_keyed and plan.extent is Extent.PARTIAL:
+            raise _not_in_cycles(name, self._context)
+        return plan
+
+
+def _same(one: Relation, other: Relation) -> bool:
+    return (one.oid, one.replica_identity, one.columns) == (other.oid, other.replica_identity, other.columns)
+
+
+def _not_in_cycles(name: TableName, context: str) -> StreamStopped:
+    return StreamStopped(
+        f"context {context!r}: table {name} has no key, so changes of a partly copied table cannot find their rows",
+        unchanged="no row was written",
+        next_step=f"give {name} a primary key, or raise options.max_snapshot_age_s so that one cycle copies it",
+    )
