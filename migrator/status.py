@@ -104,9 +104,7 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
     if copying := worker.get("copy"):
         done = 100 * copying["estimated_bytes_done"] / max(1, copying["estimated_bytes_total"])
         eta = f", ~{copying['eta_s']:.0f} s left" if copying["eta_s"] is not None and done >= 1 else ""
-        shown.append(
-            f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}"
-        )
+        shown.append(f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}")
     shown += [f"  {key}: {worker[key]}" for key in ("paused", "error") if worker.get(key)]
     return shown
 
