@@ -15,7 +15,9 @@ import click
 from contexts.errors import CarveoutError
 
 #: Command name -> (module, attribute, one-line help), in the order of a migration.
-COMMANDS: Mapping[str, tuple[str, str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
+}
 
 
 class LazyGroup(click.Group):
