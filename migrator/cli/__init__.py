@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "resume": ("migrator.cli.switching", "resume", "Go on after a pause, or end a half-done switch."),
     "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
     "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),
+    "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
 }
 
 

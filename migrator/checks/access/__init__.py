@@ -1,0 +1,1 @@
+"""Checks of roles and rights, ours and the applications'."""

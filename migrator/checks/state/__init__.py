@@ -1,0 +1,1 @@
+"""Checks of what is already there: streams, leftovers, rows."""

@@ -1,0 +1,1 @@
+"""Checks of the tables that move and what hangs on them."""
