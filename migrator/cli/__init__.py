@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("migrator.cli.context", "init", "Write carveout.toml."),
     "context": ("migrator.cli.context", "context", "Make contexts."),
     "schema": ("migrator.cli.schema", "schema", "Build a service database's tables and compare them."),
+    "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
     "plan": ("migrator.cli.plan", "plan", "Show what will move, in which order, and about how long it takes."),
     "prepare": ("migrator.cli.lifecycle", "prepare", "Make schemas, write locks, gate and publication."),
     "worker": ("migrator.cli.worker", "worker", "Copy and stream until stopped."),
@@ -32,7 +33,6 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "resume": ("migrator.cli.switching", "resume", "Go on after a pause, or end a half-done switch."),
     "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
     "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),
-    "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
 }
 
 
