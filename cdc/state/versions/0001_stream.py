@@ -65,6 +65,21 @@ CREATE TABLE carveout.copy_key (
 );
 COMMENT ON TABLE carveout.copy_key IS
     'Keys whose whole row the next copy cycle must bring: a change carried them out of a range not yet copied';
+
+CREATE TABLE carveout.copy_primary_key (
+    context text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    constraint_name text NOT NULL,
+    definition text NOT NULL,
+    PRIMARY KEY (context, table_schema, table_name)
+);
+COMMENT ON TABLE carveout.copy_primary_key IS
+    'Primary keys dropped for the load: written with the drop, removed with the build';
+"""
+
+DROP = """
+DROP TABLE carveout.copy_primary_key, carveout.copy_key, carveout.copy_part, carveout.marker, carveout.position
 """
 
 
@@ -73,4 +88,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE carveout.copy_key, carveout.copy_part, carveout.marker, carveout.position")
+    op.execute(DROP)

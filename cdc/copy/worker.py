@@ -1,0 +1,240 @@
+"""One process of the copy: imports the snapshot, then copies the parts that its parent hands it.
+
+It ends with its parent, however that one ends: the kernel kills it (Linux), or it finds the pipe closed. Any
+failure ends the process, and so rolls back what it had open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+
+import psycopg
+from psycopg import sql
+
+from cdc.copy import failures, ledger, shape, target
+from cdc.copy.model import Moved, Part, Strategy
+from cdc.copy.relay import TICK_S, RelayError, relay
+from cdc.copy.shape import Shape
+from contexts import sqlfiles
+from contexts.databases import Connection, Database
+from contexts.errors import CarveoutError
+from contexts.killpoints import kill_point
+from contexts.model import TableName
+
+_PR_SET_PDEATHSIG = 1
+_LOCK_TIMEOUT = "5s"
+_SQL = sqlfiles.load("cdc.copy", "worker.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a process needs to know; it reaches the process through a pipe, as the URLs hold passwords."""
+
+    open_: Database
+    closed: Database
+    context: str
+    cycle: int
+    #: None where nothing is read from the open side.
+    snapshot: str | None
+    tables: tuple[TableName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Copy one part."""
+
+    part: Part
+    shape: Shape
+
+    def __str__(self) -> str:
+        return str(self.part)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Copy the rows again whose keys are stored in ``carveout.copy_key``."""
+
+    shape: Shape
+
+    def __str__(self) -> str:
+        return f"{self.shape.table}, single rows"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKey:
+    """Build the primary key that was dropped for the load."""
+
+    table: TableName
+
+    def __str__(self) -> str:
+        return f"{self.table}, primary key"
+
+
+Task = Load | Again | BuildKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The process holds the snapshot and its locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """So many bytes of the running task so far."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task is committed."""
+
+    moved: Moved
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The process ends with this."""
+
+    error: CarveoutError
+
+
+Answer = Ready | Carried | Done | Failed
+
+
+def main(job: Job, pipe: Pipe, parent: int) -> None:
+    """The process's whole life."""
+    _end_with(parent)
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        try:
+            with _Worker(job, pipe) as worker:
+                pipe.send(Ready())
+                while True:
+                    pipe.send(Done(worker.do(pipe.recv())))
+        except CarveoutError as error:
+            pipe.send(Failed(error))
+
+
+class _Worker:
+    def __init__(self, job: Job, pipe: Pipe) -> None:
+        self._job, self._pipe = job, pipe
+        self._last_tick = 0.0
+        self._source: Connection | None = None
+
+    def __enter__(self) -> _Worker:
+        purpose = ledger.session_name(self._job.context)
+        self._target = self._job.closed.connect(purpose, session_replication_role="replica", idle_session_timeout="0")
+        if self._job.snapshot is not None:
+            # No parallel plans: copy_workers says how many processors of the open side are used.
+            self._source = self._job.open_.connect(
+                purpose, lock_timeout=_LOCK_TIMEOUT, max_parallel_workers_per_gather="0", idle_session_timeout="0"
+            )
+            with self._naming("the snapshot"):
+                _import_snapshot(self._source, self._job.snapshot, self._job.tables)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for conn in (self._source, self._target):
+            if conn is not None:
+                conn.close()
+
+    def do(self, task: Task) -> Moved:
+        with self._naming(str(task)):
+            match task:
+                case Load(part, how):
+                    return self._load(part, how)
+                case Again(how):
+                    return self._again(how)
+                case BuildKey(table):
+                    target.build_key(self._target, self._job.context, table)
+                    return Moved()
+
+    def _load(self, part: Part, how: Shape) -> Moved:
+        condition = shape.within(part, how.key)
+        self._target.execute("BEGIN")
+        if part.strategy is Strategy.KEY:
+            self._target.execute(shape.delete(how, condition))
+        moved = self._relay(how, condition, by_index=part.strategy is Strategy.KEY and condition is not None)
+        kill_point("copy.part_loaded")
+        ledger.finish(self._target, self._job.context, self._job.cycle, part, moved)
+        self._target.execute("COMMIT")
+        kill_point("copy.part_committed")
+        return moved
+
+    def _again(self, how: Shape) -> Moved:
+        total = Moved()
+        while True:
+            self._target.execute("BEGIN")
+            keys = ledger.take_keys(self._target, self._job.context, how.table)
+            if keys:
+                condition = shape.any_of(how.key, keys)
+                self._target.execute(shape.delete(how, condition))
+                total += self._relay(how, condition, by_index=True)
+                ledger.forget_keys(self._target, self._job.context, how.table, keys)
+            self._target.execute("COMMIT")
+            if not keys:
+                return total
+
+    def _relay(self, how: Shape, condition: sql.Composable | None, *, by_index: bool) -> Moved:
+        assert self._source is not None
+        # Never analysed tables would be read whole for every range.
+        self._source.execute("SET LOCAL enable_seqscan = " + ("off" if by_index else "on"))
+        copy_out = shape.copy_out(how, condition).as_bytes(self._source)
+        copy_in = shape.copy_in(how).as_bytes(self._target)
+        return relay(self._source.pgconn, self._target.pgconn, copy_out, copy_in, self._tick)
+
+    def _tick(self, carried: int) -> None:
+        """Tell the parent how far the task is; where it is gone, the pipe says so, and this process ends."""
+        now = time.monotonic()
+        if now - self._last_tick >= TICK_S:
+            self._last_tick = now
+            self._pipe.send(Carried(carried))
+
+    @contextlib.contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            source = (self._job.open_, self._source)
+            raise failures.named(error, what, source, self._job.closed) from error
+        except RelayError as error:
+            raise failures.CopyFailed(f"{what}: {error}", unchanged=failures.UNCHANGED) from error
+
+
+def _import_snapshot(source: Connection, snapshot: str, tables: tuple[TableName, ...]) -> None:
+    """Begin the one transaction in which this process reads, and keep tables from being rewritten under it.
+
+    TRUNCATE and rewriting forms of ALTER TABLE are not seen by older snapshots as they should be: the table looks
+    empty, and after VACUUM FULL a ctid means another row. So every process locks all tables before any copies one.
+    """
+    if source.info.server_version >= 170000:
+        source.execute("SET transaction_timeout = 0")
+    source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
+    source.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(listed))
+    names = ([table.schema for table in tables], [table.name for table in tables])
+    if rewritten := source.execute(_SQL["rewritten"], names).fetchall():
+        raise failures.SnapshotLost(
+            f"rewritten or truncated after the snapshot: {', '.join(str(TableName(*row)) for row in rewritten)}",
+            unchanged=failures.UNCHANGED,
+            next_step="nothing: the next cycle takes a new snapshot",
+        )
+
+
+def _end_with(parent: int) -> None:
+    """End when the parent does, and on SIGTERM as if interrupted: psycopg then cancels what the server is doing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
