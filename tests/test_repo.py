@@ -46,7 +46,6 @@ PENDING_POINTS = {
     "apply.rows_written",
     "apply.before_commit",
     "apply.after_commit",
-    "apply.spooled",
     "verify.barrier_reached",
     "verify.segment_done",
     "verify.before_result",
