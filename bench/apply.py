@@ -25,7 +25,7 @@ _POLL_S = 0.02
 def small(bench: Rig, rows: int, transactions: int, rounds: int) -> Comparison:
     """Transactions of five rows each on a table of ``rows``."""
     prepare(bench, rows, "small_transactions", transactions=transactions)
-    job = Comparison("apply, small transactions", transactions * ROWS_PER_TRANSACTION, _setting(bench, rows))
+    job = Comparison("apply, small transactions", transactions * ROWS_PER_TRANSACTION, backlog_setting(bench, rows))
     return compare(bench, job, contestants(bench), rounds)
 
 
@@ -33,7 +33,7 @@ def large(bench: Rig, rows: int, changes: int, rounds: int) -> Comparison:
     """One transaction that changes ``changes`` rows, at most twice as many as there are."""
     changes = min(changes, 2 * rows)
     prepare(bench, rows, "one_large_transaction", large_rows=changes)
-    job = Comparison("apply, one transaction", changes, _setting(bench, rows))
+    job = Comparison("apply, one transaction", changes, backlog_setting(bench, rows))
     return compare(bench, job, contestants(bench), rounds)
 
 
@@ -102,5 +102,12 @@ def _finish_native(bench: Rig) -> None:
         conn.execute(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(SUBSCRIPTION)))
 
 
-def _setting(bench: Rig, rows: int) -> str:
+def drop_slot(bench: Rig) -> None:
+    """Drop the run's slot."""
+    with data.connect(bench.ends.source) as conn:
+        conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (RUN_SLOT,))
+
+
+def backlog_setting(bench: Rig, rows: int) -> str:
+    """What a comparison of backlogs ran on, for the report."""
     return f"on a table of {rows:,}, PostgreSQL {bench.source.major} to {bench.target.major}"
