@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import data
-from bench.apply import RUN_SLOT, begin
+from bench.backlog import RUN_SLOT, begin
 from bench.harness import Details, Ends, Rig
 from cdc import state
+from cdc.apply import Applier
 from cdc.events import Event, Idle, Transaction
 from cdc.source.embedded import EmbeddedSource
 from cdc.source.slots import slot_status
@@ -16,7 +20,7 @@ from cdc.state import position
 from cdc.state.position import Position, StreamId
 from contexts.databases import Database
 from contexts.errors import CarveoutError
-from contexts.model import Options, Side
+from contexts.model import Options, Side, TableName
 
 STREAM = StreamId("bench", 1)
 OPTIONS = Options()
@@ -50,25 +54,53 @@ def read(ends: Ends) -> Details:
         start = position.read(conn, STREAM)
     assert start is not None
     last, rows = data.log_end(ends.source), 0
-    with tempfile.TemporaryDirectory() as spool:
-        source = open_source(shared, start, Path(spool))
-        try:
-            reached = 0
-            while reached < last:
-                event = source.poll(_WAIT_S)
-                if isinstance(event, Transaction):
-                    rows += sum(1 for _ in event.changes)
-                reached = max(reached, _reached(event))
-                if event is None:
-                    source.request_idle()
-        finally:
-            source.close()
+    with open_source(shared, start) as source:
+        reached = 0
+        while reached < last:
+            event = source.poll(_WAIT_S)
+            if isinstance(event, Transaction):
+                rows += sum(1 for _ in event.changes)
+            elif event is None:
+                source.request_idle()
+            reached = max(reached, _reached(event))
     return {"rows": rows}
 
 
-def open_source(shared: Database, start: Position, spool: Path) -> EmbeddedSource:
+def apply(ends: Ends) -> Details:
+    """Source and applier, until the position has passed the end of the backlog."""
+    shared, service = sides(ends)
+    last = data.log_end(ends.source)
+    tables = [TableName("public", name) for name in data.TABLES]
+    applier = Applier(service, STREAM, tables, OPTIONS, owner=uuid.uuid4())
+    commits = 0
+    try:
+        with open_source(shared, applier.position) as source:
+            reached = 0
+            while reached < last:
+                event = source.poll(0.0 if applier.pending else _WAIT_S)
+                if isinstance(event, Transaction):
+                    applier.apply(event)
+                elif event is None:
+                    source.request_idle()
+                reached = max(reached, _reached(event))
+                if applier.is_due() or (event is None and applier.pending) or reached >= last:
+                    source.acknowledge(applier.commit())
+                    commits += 1
+    finally:
+        applier.close()
+    return {"commits": commits, "fallbacks": applier.fallbacks}
+
+
+@contextmanager
+def open_source(shared: Database, start: Position) -> Iterator[EmbeddedSource]:
+    """The embedded source with the options' defaults, closed at the end with its spool."""
     memory = int(OPTIONS.spool_mb * 2**20)
-    return EmbeddedSource(shared, data.PUBLICATION, start, spool_dir=spool, memory_bytes=memory)
+    with tempfile.TemporaryDirectory() as folder:
+        source = EmbeddedSource(shared, data.PUBLICATION, start, spool_dir=Path(folder), memory_bytes=memory)
+        try:
+            yield source
+        finally:
+            source.close()
 
 
 def _reached(event: Event | None) -> int:
