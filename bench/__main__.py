@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import apply, copy, report
+from bench import apply, copy, read, report
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "copy": lambda bench, args: copy.contest(bench, args.rows, args.rounds, args.jobs),
+    "read": lambda bench, args: read.contest(bench, args.rows, args.transactions, args.rounds),
     "apply": lambda bench, args: apply.small(bench, args.rows, args.transactions, args.rounds),
     "apply-large": lambda bench, args: apply.large(bench, args.rows, args.changes, args.rounds),
 }

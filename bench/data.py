@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from bench.harness import BenchError, Rig
+from cdc.lsn import parse_lsn
 from contexts.sqlfiles import load
 
 WALLETS_PER_ENTRY = 1 / 20
@@ -43,6 +44,14 @@ def execute(conn: psycopg.Connection, *names: str) -> None:
 def finished(conn: psycopg.Connection) -> bool:
     """Whether the last transaction of the backlog has arrived."""
     return conn.execute(_SQL["finished"]).fetchone() is not None
+
+
+def log_end(url: str) -> int:
+    """Where the server's log ends now."""
+    with connect(url) as conn:
+        row = conn.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+        assert row is not None
+        return parse_lsn(row[0])
 
 
 def fingerprint(url: str) -> list[str]:
