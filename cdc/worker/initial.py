@@ -18,9 +18,9 @@ from cdc.state import position
 from cdc.state.position import Position, StreamId
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
-from contexts.databases import Database, Databases
+from contexts.databases import Database
 from contexts.killpoints import kill_point
-from contexts.model import Context, Side
+from contexts.model import Context
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class InitialCopy:
 
     def __init__(
         self,
-        databases: Databases,
-        open_side: Side,
+        open_: Database,
+        closed: Database,
         context: Context,
         stream: StreamId,
         *,
@@ -52,10 +52,8 @@ class InitialCopy:
         spool: Path,
         build_indexes: Callable[[], object],
     ) -> None:
-        self._databases = databases
-        self._open_side = open_side
-        self._open = databases[open_side]
-        self._closed = databases[open_side.other]
+        self._open = open_
+        self._closed = closed
         self._context = context
         self._stream = stream
         self._owner = owner
@@ -69,7 +67,7 @@ class InitialCopy:
 
         :raises CarveoutError: the copy cannot go on; finished parts stay.
         """
-        if not copy.recover(self._databases, self._open_side, self._context, self._control):
+        if not copy.recover(self._open, self._closed, self._context, self._control):
             return False
         finished = self._is_finished() if self._has_position() else self._first_cycle()
         while not finished:
@@ -135,8 +133,8 @@ class InitialCopy:
 
     def _cycle(self, slot: ExportedSlot) -> bool:
         result = copy.run_cycle(
-            self._databases,
-            self._open_side,
+            self._open,
+            self._closed,
             self._context,
             snapshot=slot.snapshot,
             deadline_s=self._context.options.max_snapshot_age_s,

@@ -14,6 +14,7 @@ from contexts.databases import Database
 from contexts.model import Options
 
 POLL_S = 0.2
+IDLE_S = 1.0
 FENCE = "fence"
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Stream:
         self._signals = signals
         self._next: Event | None = None  # read ahead past a barrier, to be applied after it
         self._held: list[HeldBarrier] = []
+        self._asked_idle = 0.0
         self._rows = 0
         self._transactions = 0
 
@@ -97,6 +99,7 @@ class Stream:
         match event:
             case None:
                 self._commit()
+                self._ask_idle()
             case Idle(lsn=lsn):
                 self._commit()
                 if (durable := self._applier.idle(lsn)) is not None:
@@ -108,6 +111,12 @@ class Stream:
                 self._transactions += 1
                 if self._applier.is_due():
                     self._commit()
+
+    def _ask_idle(self) -> None:
+        """Learn how far a quiet stream has come: the lag is the time since that was last known."""
+        if (now := time.monotonic()) - self._asked_idle > IDLE_S:
+            self._asked_idle = now
+            self._source.request_idle()
 
     def _take(self, timeout_s: float) -> Event | None:
         if self._next is not None:

@@ -86,6 +86,7 @@ def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
     """Logs go to stderr, as lines or as one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(LOG_FORMAT))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
 
 

@@ -103,10 +103,10 @@ class ContextWorker:
         progress = CopyProgressTask(signals)
         self._control.details = progress.report
         self._transition(State.COPYING)
-        closed = self._databases[migration.closed_side]
+        open_, closed = self._sides(migration)
         finished = InitialCopy(
-            self._databases,
-            migration.open_side,
+            open_,
+            closed,
             self._context,
             migration.stream,
             owner=self._owner,
