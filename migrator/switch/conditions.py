@@ -69,10 +69,10 @@ def _same_tables(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
 
 
 def _sequences(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
-    targets = {sequence.fills for sequence in sequences.read(run, to_side)}
-    for source in sequences.read(run, from_side):
-        if source.fills not in targets:
-            yield f"no sequence on the {to_side} side fills {'.'.join(source.fills)}"
+    try:
+        sequences.pair(run, from_side, to_side)
+    except RefusedError as error:
+        yield error.message
 
 
 def _prepared_transactions(run: Run, from_side: Side, _to: Side) -> Iterable[str]:

@@ -76,10 +76,11 @@ def execute(run: Run, verify: Callable[[Run, Switch], None]) -> SwitchReport:
     try:
         wayback.make(run, switch)
         _journal(run, switch, "way_back_prepared")
+        pairs = sequences.pair(run, switch.from_side, switch.to_side)
         with _gate(run, switch) as began:
             watch.start(began)
             try:
-                _exchange(run, switch, verify, watch)
+                _exchange(run, switch, pairs, verify, watch)
             except BaseException as error:
                 _settle(run, switch, error)  # while gated transactions still wait: they must not meet a closed side
                 raise
@@ -152,7 +153,9 @@ def _gate(run: Run, switch: Switch) -> Iterator[float]:
         ) from error
 
 
-def _exchange(run: Run, switch: Switch, verify: Callable[[Run, Switch], None], watch: Stopwatch) -> None:
+def _exchange(
+    run: Run, switch: Switch, pairs: sequences.Pairs, verify: Callable[[Run, Switch], None], watch: Stopwatch
+) -> None:
     """Everything that happens while no side takes writes."""
     deadline = watch.began + run.context.options.switch_deadline_ms / 1000
     _lap(watch, "gate", "gate_closed")
@@ -163,7 +166,7 @@ def _exchange(run: Run, switch: Switch, verify: Callable[[Run, Switch], None], w
     _lap(watch, "drain", "drained")
     verify(run, switch)
     _lap(watch, "verify", "verified")
-    sequences.carry(run, switch.from_side, switch.to_side)
+    sequences.carry(run, pairs, switch.from_side, switch.to_side)
     _lap(watch, "sequences", "sequences_set")
     wayback.mark_opening(run, switch)
     kill_point("switch.opening_marked")

@@ -31,6 +31,8 @@ class Sequence:
         return sql.Identifier(self.schema, self.name)
 
 
+Pairs = list[tuple[Sequence, Sequence]]
+
 _SEQUENCES = sql.SQL(
     "SELECT DISTINCT n.nspname, s.relname, tn.nspname, t.relname, a.attname, q.seqincrement, q.seqmin, q.seqmax"
     " FROM pg_class t JOIN pg_namespace tn ON tn.oid = t.relnamespace"
@@ -52,38 +54,41 @@ def read(run: Run, side: Side) -> list[Sequence]:
     return [Sequence(r[0], r[1], (r[2], r[3], r[4]), *r[5:]) for r in rows]
 
 
-def carry(run: Run, from_side: Side, to_side: Side) -> int:
-    """Set the sequences of ``to_side`` from those of ``from_side``; returns how many.
+def pair(run: Run, from_side: Side, to_side: Side) -> Pairs:
+    """Each sequence of ``from_side`` with the one of ``to_side`` that fills the same column.
 
     :raises RefusedError: a sequence has no counterpart.
     """
     targets = {sequence.fills: sequence for sequence in read(run, to_side)}
     sources = read(run, from_side)
-    require_counterparts(run, sources, targets, to_side)
-    for source in sources:
-        query = sql.SQL("SELECT last_value, is_called FROM {}").format(source.identifier())
-        last, called = run.executor.read(from_side, query)[0]
-        value, called = _with_margin(source, last, called, run.context.options.sequence_margin)
-        run.executor.write(
-            to_side,
-            sql.SQL("SELECT setval({}::regclass, %s, %s)").format(
-                sql.Literal(targets[source.fills].identifier().as_string())
-            ),
-            (value, called),
-        )
-    return len(sources)
-
-
-def require_counterparts(
-    run: Run, sources: list[Sequence], targets: dict[tuple[str, str, str], Sequence], to_side: Side
-) -> None:
-    """Refuse where a sequence of one side has none on the other that fills the same column."""
     if missing := [".".join(source.fills) for source in sources if source.fills not in targets]:
         raise RefusedError(
             f"context {run.name!r}: no sequence on the {to_side} side fills {', '.join(missing)}",
             unchanged="nothing was changed",
             next_step=f"carveout schema check {run.name}",
         )
+    return [(source, targets[source.fills]) for source in sources]
+
+
+def carry(run: Run, pairs: Pairs, from_side: Side, to_side: Side) -> None:
+    """Set the sequences of ``to_side`` from those of ``from_side``: one round trip to each."""
+    if not pairs:
+        return
+    values = run.executor.read(
+        from_side,
+        sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(sql.Literal(number), source.identifier())
+            for number, (source, _) in enumerate(pairs)
+        ),
+    )
+    margin = run.context.options.sequence_margin
+    settings = []
+    for number, last, called in values:
+        source, target = pairs[number]
+        value, is_called = _with_margin(source, last, called, margin)
+        name = sql.Literal(target.identifier().as_string())
+        settings.append(sql.SQL("setval({}::regclass, {}, {})").format(name, value, is_called))
+    run.executor.write(to_side, sql.SQL("SELECT {}").format(sql.SQL(", ").join(settings)))
 
 
 def _with_margin(sequence: Sequence, last: int, called: bool, margin: int) -> tuple[int, bool]:
