@@ -1,0 +1,1 @@
+"""The row diff: proves that both sides hold the same rows, or lists every key that differs."""

@@ -1,0 +1,210 @@
+"""Runs a diff: one barrier after the other, and under each the workers that compare segments."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+import secrets
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import psycopg
+
+from contexts.errors import CarveoutError
+from contexts.killpoints import kill_point
+from contexts.model import TableName
+from validations.barrier import Barrier, Barriers
+from validations.diff.model import Asked, DiffOptions, DiffResult, Progress, Ranges, Segment, Share, never
+from validations.diff.plan import TablePlan, Tables, compared_names, plan, row_hash, subjects
+from validations.diff.ranges import RangeComparison
+from validations.diff.scans import ScanComparison
+from validations.diff.sessions import Pair, Stopped, sessions
+from validations.diff.store import Seen, Store, Writer
+from validations.diff.subject import Subject
+from validations.parity.fingerprint import schema_fingerprint
+
+log = logging.getLogger(__name__)
+_LOOK_S = 0.1  # how often should_stop and should_pause are asked
+
+
+class DiffFailed(CarveoutError):
+    """A server could not answer; the finished segments are kept."""
+
+    transient = True
+
+
+def diff(
+    barriers: Barriers,
+    tables_open: Tables,
+    tables_closed: Tables,
+    options: DiffOptions,
+    store: Store,
+    progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Asked = never,
+    should_pause: Asked = never,
+    *,
+    names: Iterable[TableName] = (),
+) -> DiffResult:
+    """Compare every row of the tables on both sides and store what differs.
+
+    Goes on with an unfinished diff of the same tables, where there is one. When it is stopped or fails, the finished
+    segments are kept and the result stays unfinished. While paused it holds no snapshot.
+
+    :param names: tables that must be there; one that neither side has makes the result incomplete.
+    :raises RefusedError: another verification of the context is running, or the servers cannot be compared.
+    :raises DiffFailed: a query failed.
+    :raises CarveoutError: no barrier was reached.
+    """
+    with store.lock():
+        job = _Job(tables_open, tables_closed, options, store, progress)
+        while True:
+            with barriers() as barrier:
+                if not job.verification:
+                    job.prepare(barrier, names)
+                _Crew(job, barrier).work(should_stop, should_pause)
+            if not job.pending:
+                kill_point("verify.before_result")
+                store.finish(job.verification)
+                break
+            while should_pause() and not should_stop():
+                time.sleep(_LOOK_S)
+            if should_stop():
+                break
+        return store.result(job.verification)
+
+
+@dataclass
+class _Job:
+    """What is compared, and how far it is."""
+
+    tables_open: Tables
+    tables_closed: Tables
+    options: DiffOptions
+    store: Store
+    progress: Callable[[Progress], None]
+    verification: int = 0
+    subjects: dict[TableName, Subject] = field(default_factory=dict)
+    pending: deque[Segment] = field(default_factory=deque)
+    _totals: dict[TableName, Counter[str]] = field(default_factory=dict)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def prepare(self, barrier: Barrier, names: Iterable[TableName]) -> None:
+        """Go on with an unfinished verification, or plan and store a new one."""
+        with barrier.open.database.connect("diff") as ours, barrier.closed.database.connect("diff") as theirs:
+            hashing, byte_order = row_hash(ours, theirs, secrets.randbits(63))
+            wanted = compared_names(ours, theirs, self.tables_open, self.tables_closed)
+            wanted += [n for n in dict.fromkeys(names) if n not in self.tables_open and n not in self.tables_closed]
+            self.subjects, problems = subjects(self.tables_open, self.tables_closed, wanted, hashing)
+            fingerprint = both_fingerprints(self.tables_open, self.tables_closed)
+            found = None
+            if self.options.resume and not problems:
+                found = self.store.unfinished(barrier.open_side, fingerprint, sorted(wanted))
+            if found is None:
+                plans = [plan(ours, subject, self.options, byte_order=byte_order) for subject in self.subjects.values()]
+                plans += [TablePlan(name, None, problem) for name, problem in problems.items()]
+                found = self.store.begin(barrier.open_side, fingerprint, plans)
+        self.verification = found
+        self.pending = deque(self.store.pending(found))
+        for table in self.store.result(found).tables:
+            self._totals[table.table] = Counter(
+                segments=table.segments, done=table.segments_done, rows=table.rows_open, differences=table.differences
+            )
+
+    def compare(self, segment: Segment, pair: Pair, barrier: Barrier, at: dt.datetime, writer: Writer) -> None:
+        """Compare one segment, store its result and tell the progress."""
+        subject = self.subjects[segment.table]
+        match segment.extent:
+            case Ranges() as extent:
+                found = RangeComparison(pair, subject, self.options).segment(extent)
+            case Share() as share:
+                found = ScanComparison(pair, subject, self.options).segment(share)
+        rows_open, rows_closed, differences = found
+        count = writer.write(segment, Seen(barrier.lsn, at, rows_open, rows_closed), differences)
+        kill_point("verify.segment_done")
+        with self._counting:
+            total = self._totals[segment.table]
+            total.update(done=1, rows=rows_open, differences=count)
+            told = Progress(segment.table, total["done"], total["segments"], total["rows"], total["differences"])
+            self.progress(told)
+
+
+class _Crew:
+    """The workers under one barrier: they leave when it is too old, at a pause and at a stop."""
+
+    def __init__(self, job: _Job, barrier: Barrier) -> None:
+        self._job = job
+        self._barrier = barrier
+        self._at = dt.datetime.now(dt.UTC)
+        self._over = time.monotonic() + job.options.max_snapshot_age_s
+        self._leave = threading.Event()
+        self._pairs: list[Pair] = []
+
+    def work(self, should_stop: Asked, should_pause: Asked) -> None:
+        """Compare pending segments until none is left, or until the workers have to leave."""
+        count = min(self._job.options.workers, len(self._job.pending))
+        if not count:
+            return
+        with ThreadPoolExecutor(count, thread_name_prefix="diff-worker") as pool:
+            futures = [pool.submit(self._worker) for _ in range(count)]
+            try:
+                while wait(futures, _LOOK_S).not_done:
+                    if should_stop() or any(future.done() and future.exception() for future in futures):
+                        self._stop()
+                    elif should_pause():
+                        self._leave.set()
+            except BaseException:
+                self._stop()
+                raise
+        for future in futures:
+            future.result()
+
+    def _stop(self) -> None:
+        self._leave.set()
+        for pair in self._pairs:
+            pair.stop()
+
+    def _worker(self) -> None:
+        pending = self._job.pending
+        try:
+            with sessions(self._barrier, self._job.options) as pair, self._job.store.writer(
+                self._job.verification
+            ) as writer:  # fmt: skip
+                self._pairs.append(pair)
+                kill_point("verify.barrier_reached")
+                while not self._leave.is_set() and (segment := _next(pending)):
+                    self._one(segment, pair, writer)
+                    if time.monotonic() > self._over:
+                        return
+        except Stopped:
+            log.info("the diff was stopped; finished segments are kept")
+        except psycopg.Error as error:
+            raise DiffFailed(
+                f"the diff was interrupted: {error}",
+                unchanged="finished segments are kept",
+                next_step="run the verification again: it goes on from there",
+            ) from error
+
+    def _one(self, segment: Segment, pair: Pair, writer: Writer) -> None:
+        try:
+            self._job.compare(segment, pair, self._barrier, self._at, writer)
+        except BaseException:
+            self._job.pending.appendleft(segment)
+            raise
+
+
+def both_fingerprints(tables_open: Tables, tables_closed: Tables) -> str:
+    """The fingerprint that a proof of these tables is bound to."""
+    both = schema_fingerprint(tables_open) + schema_fingerprint(tables_closed)
+    return hashlib.sha256(both.encode()).hexdigest()
+
+
+def _next(pending: deque[Segment]) -> Segment | None:
+    try:
+        return pending.popleft()
+    except IndexError:
+        return None
