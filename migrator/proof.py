@@ -2,56 +2,75 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from cdc.lsn import format_lsn
 from contexts.model import Side
 from migrator.run import Run
+from validations.diff.model import DiffResult, Verdict
+from validations.state.store import Verifications
 
-_LATEST = sql.SQL(
-    "SELECT v.id, v.verdict, v.open_side, v.rows, v.differences, v.lsn_last::text, v.started_at, v.finished_at,"
-    " extract(epoch FROM clock_timestamp() - coalesce(s.oldest, v.started_at))::float8, s.tables"
-    " FROM carveout.verification v CROSS JOIN LATERAL (SELECT min(compared_at) AS oldest,"
-    "   count(DISTINCT (table_schema, table_name)) AS tables FROM carveout.verification_segment"
-    "   WHERE verification = v.id) s"
-    " WHERE v.context = %s AND v.kind = 'full' AND v.finished_at IS NOT NULL ORDER BY v.id DESC LIMIT 1"
-)
-_LAST_SWITCH = sql.SQL(
-    "SELECT ended_at FROM carveout.switch WHERE context = %s AND outcome = 'finished' ORDER BY ended_at DESC LIMIT 1"
-)
-_KEYS = (
-    "id", "verdict", "open_side", "rows", "differences", "lsn", "started_at", "finished_at", "age_s", "tables",
-)  # fmt: skip
+_LAST_SWITCH = sql.SQL("SELECT max(ended_at) FROM carveout.switch WHERE context = %s AND outcome = 'finished'")
 
 
-def latest_proof(run: Run) -> dict[str, Any] | None:
-    """What the newest finished full verification saw; None where there is none, or the service side cannot say."""
+@dataclass(frozen=True)
+class Proof:
+    """A finished full verification and how old its oldest part is."""
+
+    result: DiffResult
+    age_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``status`` shows of it."""
+        result = self.result
+        return {
+            "verification": result.verification,
+            "verdict": result.verdict,
+            "open_side": result.open_side,
+            "rows": result.rows,
+            "differences": result.differences,
+            "tables": len(result.tables),
+            "lsn": format_lsn(result.lsn_last) if result.lsn_last is not None else None,
+            "age_s": self.age_s,
+        }
+
+
+def latest_proof(run: Run) -> Proof | None:
+    """The newest finished full verification; None where there is none."""
     try:
-        rows = run.executor.read(Side.SERVICE, _LATEST, (run.name,))
+        result = Verifications(run.databases.service, run.name).latest()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
-    return dict(zip(_KEYS, rows[0], strict=True)) if rows else None
+    if result is None or result.finished_at is None:
+        return None
+    now: dt.datetime = run.executor.read(Side.SERVICE, sql.SQL("SELECT clock_timestamp()"))[0][0]
+    return Proof(result, (now - (result.oldest_at or result.started_at)).total_seconds())
 
 
 def why_not_proven(run: Run, open_side: Side) -> str | None:
     """Why the context may not switch away from ``open_side``; None where a full, green, fresh proof allows it."""
-    proof = latest_proof(run)
-    limit = run.context.options.proof_max_age_s
+    proof, limit_s = latest_proof(run), run.context.options.proof_max_age_s
     if proof is None:
         return "no full verification has been finished"
-    if proof["verdict"] != "equal":
-        return f"the last verification says {proof['verdict']} ({proof['differences'] or 0} differences)"
-    if proof["open_side"] != open_side or _is_from_before_a_switch(run, proof):
+    result = proof.result
+    if result.verdict is not Verdict.EQUAL:
+        return f"the last verification says {result.verdict} ({result.differences} differences)"
+    if result.open_side is not open_side or _is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
-    if proof["age_s"] > limit:
-        return f"the last verification is {proof['age_s']:.0f} s old (limit {limit:.0f} s)"
-    if proof["tables"] != (expected := sum(table.kind != "p" for table in run.tables(open_side))):
-        return f"the last verification compared {proof['tables']} of {expected} tables"
+    if proof.age_s > limit_s:
+        return f"the last verification is {proof.age_s:.0f} s old (limit {limit_s:.0f} s)"
+    compared = {table.table for table in result.tables}
+    if missing := [str(table.name) for table in run.tables(open_side) if table.kind != "p"
+                   and table.name not in compared]:  # fmt: skip
+        return f"the last verification did not compare {', '.join(missing)}"
     return None
 
 
-def _is_from_before_a_switch(run: Run, proof: dict[str, Any]) -> bool:
-    rows = run.executor.read(Side.SHARED, _LAST_SWITCH, (run.name,))
-    return bool(rows) and rows[0][0] > proof["started_at"]
+def _is_from_before_a_switch(run: Run, result: DiffResult) -> bool:
+    last = run.executor.read(Side.SHARED, _LAST_SWITCH, (run.name,))[0][0]
+    return last is not None and last > result.started_at

@@ -40,7 +40,7 @@ def status(run: Run) -> dict[str, Any]:
             {"kind": intent.kind, "state": intent.state, "payload": intent.payload}
             for intent in intents.open_intents(run.control, run.name)
         ],
-        "proof": latest_proof(run),
+        "proof": proof.to_json() if (proof := latest_proof(run)) else None,
         "not_proven_because": unproven,
         "last_switch": _last_switch(run.control, run.name),
         "next_steps": next_steps(

@@ -1,0 +1,147 @@
+"""``verify``: the row diff at barriers of the live stream, and the parity of what surrounds the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cdc.lsn import format_lsn
+from contexts import schema
+from contexts.catalog import read_tables
+from contexts.databases import Databases
+from contexts.model import Context, Side
+from migrator.barriers import WorkerBarriers
+from migrator.control import migrations
+from migrator.control.migrations import record
+from migrator.lifecycle import State, require_state
+from validations import state
+from validations.diff.model import DiffOptions, DiffResult, Progress, Verdict
+from validations.diff.run import diff
+from validations.state.store import Verifications
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What ``verify`` found."""
+
+    context: Context
+    diff: DiffResult
+    #: Differences of the schema, a line each.
+    schema_differences: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """All rows compared and equal, and the same schema around them."""
+        return self.diff.verdict is Verdict.EQUAL and not self.schema_differences
+
+
+def verify(
+    context: Context,
+    both: Databases,
+    *,
+    show_values: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Verification:
+    """Compare every row and the schema of both sides while writes go on; the result is stored.
+
+    :raises RefusedError: the context is not streaming, or no worker runs.
+    :raises CarveoutError: no barrier was reached, or a server failed; finished segments are kept.
+    """
+    with both.shared.connect("verify") as conn:
+        migration = migrations.read(conn, context.name)
+    require_state(context.name, migration.state, State.STREAMING, State.SWITCHED)
+    state.install(both.service)
+    tables = {}
+    for side in Side:
+        with both[side].connect("verify") as conn:
+            tables[side] = read_tables(conn, context.table_names)
+    result = diff(
+        WorkerBarriers(context, both),
+        tables[migration.open_side],
+        tables[migration.closed_side],
+        DiffOptions(max_snapshot_age_s=context.options.max_snapshot_age_s, show_values=show_values),
+        Verifications(both.service, context.name),
+        progress,
+        should_stop,
+        names=context.table_names,
+    )
+    found = Verification(context, result, _schema_differences(both, context))
+    with both.shared.connect("verify") as conn:
+        record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
+    return found
+
+
+def _schema_differences(both: Databases, context: Context) -> tuple[str, ...]:
+    checked = schema.check(both, context)
+    lines = [str(difference) for difference in checked.differences]
+    if checked.current != checked.head:
+        lines.append(f"the service database is at revision {checked.current}, not {checked.head}")
+    return tuple(lines)
+
+
+def to_json(found: Verification) -> dict[str, Any]:
+    """The documented shape of ``verify --json``."""
+    result = found.diff
+    return {
+        "version": VERSION,
+        "context": found.context.name,
+        "passed": found.passed,
+        "verdict": result.verdict,
+        "verification": result.verification,
+        "open_side": result.open_side,
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "lsn_first": _lsn(result.lsn_first),
+        "lsn_last": _lsn(result.lsn_last),
+        "rows": result.rows,
+        "differences": result.differences,
+        "tables": [
+            {
+                "table": str(table.table),
+                "verdict": table.verdict,
+                "problem": table.problem or None,
+                "rows_open": table.rows_open,
+                "rows_closed": table.rows_closed,
+                "missing_on_closed": table.missing_on_closed,
+                "missing_on_open": table.missing_on_open,
+                "different": table.different,
+            }
+            for table in result.tables
+        ],
+        "schema_differences": list(found.schema_differences),
+        "next_steps": next_steps(found),
+    }
+
+
+def next_steps(found: Verification) -> list[str]:
+    """What leads on from the result."""
+    name = found.context.name
+    if not found.passed:
+        return [f"carveout differences {name}"] if found.diff.differences else [f"carveout schema check {name}"]
+    return [f"carveout {'cutover' if found.diff.open_side is Side.SHARED else 'complete'} {name}"]
+
+
+def lines(found: Verification) -> list[str]:
+    """The result as a terminal shows it: the verdict first."""
+    result = found.diff
+    shown = [
+        f"{found.context.name}: {'PASSED' if found.passed else 'NOT PASSED'}: {result.verdict},"
+        f" {result.rows} rows of {len(result.tables)} tables at {_lsn(result.lsn_last)},"
+        f" {result.differences} differences"
+    ]
+    for table in result.tables:
+        detail = table.problem or (
+            f"{table.rows_open} rows; missing on the closed side {table.missing_on_closed},"
+            f" on the open side {table.missing_on_open}, different {table.different}"
+        )
+        shown.append(f"  {table.table}: {table.verdict}: {detail}")
+    shown += [f"  schema: {line}" for line in found.schema_differences]
+    return shown + [f"next: {step}" for step in next_steps(found)]
+
+
+def _lsn(lsn: int | None) -> str | None:
+    return None if lsn is None else format_lsn(lsn)
