@@ -99,7 +99,8 @@ def test_settings_of_roles_and_databases_change_no_value(pair: Databases, force_
         name = database.url.rsplit("/", 1)[1]
         settings = {
             "datestyle": style, "bytea_output": "escape", "intervalstyle": "iso_8601", "extra_float_digits": "0",
-            "timezone": "Asia/Kolkata", "default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "1",
+            "timezone": "Asia/Kolkata", "default_transaction_read_only": "on",
+            "idle_in_transaction_session_timeout": "1",
         }  # fmt: skip
         for key, value in settings.items():
             execute(database, f"""ALTER DATABASE "{name}" SET {key} = '{value}'""")
