@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -16,7 +15,7 @@ HOUSE = 1  # the account that pays in and may be overdrawn
 def create(conn: Connection) -> None:
     """Create schemas, roles, tables and grants; the connection's role must be allowed to."""
     text = resources.files("contexts.example").joinpath("schema.sql").read_text(encoding="utf-8")
-    conn.execute(sql.SQL(cast(LiteralString, text)))
+    conn.execute(sql.SQL(text))
 
 
 def seed(conn: Connection, accounts: int = 1000, payments: int = 10_000) -> None:
