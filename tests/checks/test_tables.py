@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from migrator.checks import Severity
@@ -14,9 +16,9 @@ QUIET_WHEN_CLEAN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("check", QUIET_WHEN_CLEAN)
-def test_a_clean_table_gives_no_finding(case: Case, check: str) -> None:
-    assert case.find(check) == []
+def test_a_clean_table_gives_no_finding(case: Case) -> None:
+    report = case.report(*QUIET_WHEN_CLEAN)
+    assert (report.findings, set(report.checks)) == ((), set(QUIET_WHEN_CLEAN))
 
 
 def test_missing_tables_are_refused_by_name(case: Case) -> None:
@@ -217,10 +219,13 @@ def test_a_partition_does_not_move_alone(case: Case) -> None:
 
 def test_a_foreign_table_as_partition_is_refused(case: Case) -> None:
     case.sql(
-        SHARED, *PARTITIONED, "ALTER TABLE app.events DROP CONSTRAINT events_pkey",
-        "CREATE FOREIGN DATA WRAPPER nothing", "CREATE SERVER far FOREIGN DATA WRAPPER nothing",
-        "CREATE FOREIGN TABLE app.far PARTITION OF app.events FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') SERVER far",
-    )  # fmt: skip
+        SHARED,
+        *PARTITIONED,
+        "ALTER TABLE app.events DROP CONSTRAINT events_pkey",
+        "CREATE FOREIGN DATA WRAPPER nothing",
+        "CREATE SERVER far FOREIGN DATA WRAPPER nothing",
+        "CREATE FOREIGN TABLE app.far PARTITION OF app.events DEFAULT SERVER far",
+    )
     case.declare("app.events")
     found = case.only("partitions")
     assert (found.severity, found.object) == (BLOCKER, "app.far")
@@ -358,8 +363,7 @@ def test_user_types_are_to_be_made_on_the_service_side(case: Case) -> None:
     assert case.only("types").object == "app.states"
 
 
-def test_row_security_must_be_bypassed_and_moved(case: Case, role: object) -> None:
-    assert callable(role)
+def test_row_security_must_be_bypassed_and_moved(case: Case, role: Callable[..., str]) -> None:
     mover = role("rls_mover")
     case.sql(
         SHARED,

@@ -79,18 +79,15 @@ def _wider(sequence: _Sequence) -> str:
 
 
 def _own_sequence(sequence: _Sequence) -> str:
-    own = TableName(sequence.table.schema, f"{sequence.table.name}_{sequence.column}_own_seq"[:63])
-    quoted = sql.Literal(sql.Identifier(*own).as_string())
-    last = sql.Identifier(*sequence.name)
-    return "\n".join(
-        (
-            statement("CREATE SEQUENCE {} OWNED BY {}.{}", own, sequence.table, sequence.column),
-            statement("SELECT pg_catalog.setval({}, (SELECT last_value FROM {}))", quoted, last),
-            statement(
-                "ALTER TABLE {} ALTER COLUMN {} SET DEFAULT pg_catalog.nextval({})",
-                sequence.table,
-                sequence.column,
-                quoted,
-            ),
-        )
-    )
+    """A sequence of the moved column's own, from the same number on; what stays keeps the old one."""
+    own = TableName(sequence.table.schema, f"{sequence.table.name}_{sequence.column}_own_seq"[-63:])
+    literal = sql.Literal(sql.Identifier(*own).as_string())
+    default = "ALTER TABLE {} ALTER COLUMN {} SET DEFAULT pg_catalog.nextval({})"
+    steps = [
+        statement("CREATE SEQUENCE {} OWNED BY {}.{}", own, sequence.table, sequence.column),
+        statement("SELECT pg_catalog.setval({}, last_value, is_called) FROM {}", literal, sequence.name),
+        statement(default, sequence.table, sequence.column, literal),
+    ]
+    if sequence.owner_table == sequence.table:
+        steps.append(statement("ALTER SEQUENCE {} OWNED BY NONE", sequence.name))
+    return "\n".join(steps)
