@@ -67,7 +67,9 @@ class Reader:
 
     def acknowledge(self, lsn: int) -> None:
         """Everything before ``lsn`` is durable; told to the server within a second or so."""
-        self._acknowledged = max(self._acknowledged, lsn)
+        told, self._acknowledged = self._acknowledged == self._sent_lsn, max(self._acknowledged, lsn)
+        if told:
+            self._ring()  # the thread may be waiting for a time that was set before
 
     def request_idle(self) -> None:
         """Ask the server for a keepalive now, and hand it over whatever it says."""
