@@ -120,6 +120,8 @@ class Transaction:
     #: How many messages and payload bytes ``changes`` holds, for bounding batches.
     size: int
     bytes: int
+    #: Source-specific position once this transaction is applied (a Kafka offset); 0 where the LSN says all.
+    ordinal: int = 0
 
 
 @dataclass(slots=True)
@@ -127,6 +129,8 @@ class Idle:
     """Nothing that was committed at or before ``lsn`` is still to come."""
 
     lsn: int
+    #: As in :class:`Transaction`: stored together with ``lsn``.
+    ordinal: int = 0
 
 
 Event = Transaction | Idle

@@ -84,7 +84,7 @@ class Server:
             )
         account = _account()
         folder = _readable_binaries(binaries[self.major], account)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         for path, mode in ((self.folder, 0o711), (self._sockets, 0o711), (self._data, 0o700)):
             _make_folder(path, mode, account)
         if not (self._data / "PG_VERSION").exists():
@@ -153,7 +153,7 @@ class Server:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=_die_with_parent(), **_as(account),
+                start_new_session=True, preexec_fn=die_with_parent(signal.SIGINT), **_as(account),
             )  # fmt: skip
 
     def _wait_ready(self, deadline: float) -> None:
@@ -217,22 +217,23 @@ def _readable_binaries(folder: Path, account: pwd.struct_passwd | None) -> Path:
     return copy / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def _die_with_parent() -> Any:
-    """A function for the forked child that asks the kernel to interrupt it when this process dies."""
+def die_with_parent(how: signal.Signals) -> Any:
+    """A function for the forked child that asks the kernel to send it ``how`` when this process dies."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork
     parent = os.getpid()
 
     def child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

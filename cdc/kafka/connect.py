@@ -1,0 +1,274 @@
+"""The connector of a context: its publication and slot, its configuration, and Connect's REST interface.
+
+Publication first, then the slot: the other order poisons the slot (a position of the log before the publication
+cannot be decoded with it). Connect's interface: KIP-26 and its successors (``PUT /connectors/{name}/config``,
+``/status``, ``/stop``, ``DELETE /connectors/{name}/offsets``).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import conninfo, sql
+
+from cdc.kafka import settings
+from cdc.lsn import parse_lsn
+from cdc.state.position import StreamId
+from contexts import sqlfiles
+from contexts.databases import Connection, Database
+from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError
+from contexts.model import TableName
+
+_SQL = sqlfiles.load("cdc.kafka", "connect.sql")
+#: The greatest record: rows can be large, and a record that does not fit stops the connector.
+MAX_RECORD_BYTES = 128 << 20
+_STATUS_POLL_S = 0.1
+
+
+class ConnectUnreachable(DatabaseUnreachable):
+    """Connect's REST interface did not answer."""
+
+
+class ConnectorFailed(CarveoutError):
+    """Connect refused the connector, or its task failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What belongs to one stream; one name for all, so each leads to the others."""
+
+    connector: str
+    topic: str
+    slot: str
+    publication: str
+
+    @classmethod
+    def of(cls, stream: StreamId) -> Names:
+        """The names of a context's stream."""
+        name = f"carveout_{stream.context}_{stream.epoch}"
+        return cls(name, name, name, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A connector as Connect sees it; ``trace`` is the first line of a failed task's."""
+
+    connector: str
+    tasks: tuple[str, ...]
+    trace: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the connector and its one task run."""
+        return self.connector == "RUNNING" and self.tasks == ("RUNNING",)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it needs somebody."""
+        return "FAILED" in (self.connector, *self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect's REST interface at ``url``."""
+
+    url: str
+    timeout_s: float = 30.0
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """One request; the parsed answer, None where it is empty or (404) nothing is there.
+
+        :raises ConnectUnreachable: no answer.
+        :raises ConnectorFailed: an answer of 400 or more.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            if error.code == http.client.NOT_FOUND:
+                return None
+            raise ConnectorFailed(f"Connect ({self.url}): {method} {path}: {_reason(error)}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ConnectUnreachable(f"Connect ({self.url}) does not answer: {error}") from error
+        return json.loads(text) if text else None
+
+
+def prepare(conn: Connection, names: Names, tables: Iterable[TableName]) -> int:
+    """Make the publication and then the slot where they are not there; the slot's position (``confirmed_flush_lsn``).
+
+    Where the copy makes the slot (with an exported snapshot), the publication has to be made before: call this
+    with the slot in place to check it.
+
+    :raises RefusedError: a publication or slot of that name is there and not ours.
+    """
+    wanted = set(tables)
+    found = {TableName(*row) for row in conn.execute(_SQL["published"], [names.publication])}
+    if not conn.execute(_SQL["publication"], [names.publication]).fetchone():
+        _create_publication(conn, names, wanted)
+    elif found != wanted:
+        raise RefusedError(
+            f"publication {names.publication}: holds {len(found)} tables, the context has {len(wanted)}",
+            unchanged="nothing was changed",
+            next_step=f"DROP PUBLICATION {names.publication}, if nothing uses it",
+        )
+    return _slot(conn, names)
+
+
+def _create_publication(conn: Connection, names: Names, tables: set[TableName]) -> None:
+    listed = sql.SQL(", ").join(sql.Identifier(*table) for table in sorted(tables))
+    conn.execute(
+        sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate')").format(
+            sql.Identifier(names.publication), listed
+        )
+    )
+
+
+def _slot(conn: Connection, names: Names) -> int:
+    slot = conn.execute(_SQL["slot"], [names.slot]).fetchone()
+    if slot is None:
+        made = conn.execute("SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", [names.slot])
+        row = made.fetchone()
+        assert row is not None
+        return parse_lsn(row[0])
+    plugin, here, lsn = slot
+    if plugin != "pgoutput" or not here or lsn is None:
+        raise RefusedError(
+            f"slot {names.slot}: it is another plugin's, another database's, or no longer usable",
+            unchanged="nothing was changed",
+            next_step=f"SELECT pg_drop_replication_slot('{names.slot}'), if nothing uses it",
+        )
+    return parse_lsn(lsn)
+
+
+def remove(conn: Connection, names: Names) -> None:
+    """Drop slot and publication, where they are; the connector has to be gone."""
+    conn.execute(_SQL["drop_slot"], [names.slot])
+    conn.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)))
+
+
+def config(
+    names: Names, database: Database, *, password: str = "", placeholder: str = "", heartbeat_ms: int = 1000
+) -> dict[str, str]:
+    """The configuration of a context's connector: one topic with one partition holds all, in commit order.
+
+    :param password: goes in as it is: give a reference to one of the worker's config providers
+        (``${file:/etc/...:password}``), since Connect keeps and shows the configuration. Empty: the URL's.
+    :param placeholder: the one in use, where the connector is there already.
+    """
+    given = conninfo.conninfo_to_dict(database.url)
+    login = {
+        "database.hostname": str(given.get("host") or given.get("hostaddr") or "localhost"),
+        "database.port": str(given.get("port") or 5432),
+        "database.user": str(given.get("user") or ""),
+        "database.password": password or str(given.get("password") or ""),
+        "database.dbname": str(given.get("dbname") or ""),
+        "database.sslmode": str(given.get("sslmode") or "prefer"),
+    }
+    # A message needs no table of its own, moves the slot on, and tells how far the stream is.
+    beat = f"SELECT pg_catalog.pg_logical_emit_message(false, '{settings.HEARTBEAT_PREFIX}', '')"
+    return {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        **settings.lossless(),
+        **login,
+        "driver.options": settings.session_options(),
+        "topic.prefix": names.topic,
+        "slot.name": names.slot,
+        "publication.name": names.publication,
+        "unavailable.value.placeholder": placeholder or f"__carveout_unchanged_{secrets.token_hex(16)}",
+        "heartbeat.interval.ms": str(heartbeat_ms),
+        "heartbeat.action.query": beat,
+        "transforms": "one",
+        "transforms.one.type": "org.apache.kafka.connect.transforms.RegexRouter",
+        "transforms.one.regex": ".*",
+        "transforms.one.replacement": names.topic,
+        "tombstones.on.delete": "false",
+        "poll.interval.ms": "20",
+        "producer.override.compression.type": "lz4",
+        "producer.override.max.request.size": str(MAX_RECORD_BYTES),
+        "producer.override.buffer.memory": str(2 * MAX_RECORD_BYTES),
+    }
+
+
+def current(connect: Connect, names: Names) -> dict[str, str] | None:
+    """The configuration that Connect holds, or None."""
+    found: dict[str, str] | None = connect.call("GET", f"{_path(names)}/config")
+    return found
+
+
+def apply(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:
+    """Make or change the connector and wait until its task runs.
+
+    :raises ConnectorFailed: it was refused, or its task failed; the connector stays as it is, to be looked at.
+    """
+    connect.call("PUT", f"{_path(names)}/config", dict(wanted))
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = status(connect, names)
+        if found is not None and found.has_failed:
+            raise _failed(names, found.trace)
+        if found is not None and found.is_running:
+            return found
+        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
+    raise _failed(names, f"it did not run within {timeout_s:.0f} s")
+
+
+def status(connect: Connect, names: Names) -> Status | None:
+    """How the connector does, or None where there is none."""
+    found = connect.call("GET", f"{_path(names)}/status")
+    if found is None:
+        return None
+    trace = next((t["trace"] for t in (found["connector"], *found["tasks"]) if t.get("trace")), "")
+    return Status(found["connector"]["state"], tuple(t["state"] for t in found["tasks"]), trace.partition("\n")[0])
+
+
+def restart(connect: Connect, names: Names) -> None:
+    """Start the connector's failed task again."""
+    connect.call("POST", f"{_path(names)}/restart?includeTasks=true&onlyFailed=true")
+
+
+def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
+    """Remove the connector with its offsets: a later one of the same name must not go on from them."""
+    if status(connect, names) is None:
+        return
+    connect.call("PUT", f"{_path(names)}/stop")
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = status(connect, names)
+        if found is not None and found.connector == "STOPPED" and not found.tasks:
+            connect.call("DELETE", f"{_path(names)}/offsets")
+            connect.call("DELETE", _path(names))
+            return
+        time.sleep(_STATUS_POLL_S)
+    raise _failed(names, f"it did not stop within {timeout_s:.0f} s")
+
+
+def _path(names: Names) -> str:
+    return f"/connectors/{urllib.parse.quote(names.connector, safe='')}"
+
+
+def _failed(names: Names, why: str) -> ConnectorFailed:
+    return ConnectorFailed(
+        f"connector {names.connector}: {why}",
+        unchanged="slot, publication and topic are as they were",
+        next_step="look at the Connect worker's log",
+    )
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    # The body may quote the configuration, and that may hold a password: only Connect's own message is shown.
+    try:
+        message = str(json.loads(error.read()).get("message", ""))
+    except (ValueError, AttributeError, OSError):
+        message = ""
+    return f"{error.code} {message.partition(chr(10))[0][:300]}"

@@ -1,0 +1,208 @@
+"""A Kafka record of Debezium, told apart by its content: the topic's name says nothing that is not in there."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contexts.errors import StreamStopped
+from contexts.model import TableName
+
+Fields = tuple[Mapping[str, Any], ...]
+Headers = Iterable[tuple[str, bytes | None]]
+NEW_KEY: Final = "__debezium.newkey"
+OLD_KEY: Final = "__debezium.oldkey"
+RUN_ID: Final = "__debezium.context.runId"
+_SEPARATOR = b',"payload":'
+_PREFIXES_KEPT = 256
+
+
+class Undecodable(StreamStopped):
+    """An event that cannot be read without guessing: nothing after it is read either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an event comes from (the ``source`` block)."""
+
+    table: TableName
+    #: None in incremental snapshots.
+    lsn: int | None
+    #: None outside of transactions.
+    xid: int | None
+    #: End of the last transaction that the connector saw committed before this event, None at its start.
+    last_commit: int | None
+    #: Commit time in microseconds since 1970.
+    time_us: int
+    #: ``false`` in the stream, else the place in a snapshot (``first``, ``true``, ``last``, ``incremental``, ...).
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An event's place in its transaction (the ``transaction`` block)."""
+
+    xid: int
+    #: Counts from 1.
+    total_order: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvent:
+    """An inserted, updated, deleted or (``op == "r"``) read row, still in JSON."""
+
+    op: str
+    source: Source
+    place: Place | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    #: The fields of a row in the event's schema (one object per schema), None where the event has none.
+    fields: Fields | None
+    #: This is the delete half of a changed key; an event with ``key_came`` follows.
+    key_left: bool
+    key_came: bool
+    run: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateEvent:
+    """One table of a TRUNCATE."""
+
+    source: Source
+    place: Place | None
+    run: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """A logical message; outside of a transaction ``place`` is None."""
+
+    source: Source
+    place: Place | None
+    prefix: str
+    content: bytes
+    run: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """BEGIN or END of a transaction."""
+
+    is_end: bool
+    xid: int
+    #: The end of the commit record at END; of no use at BEGIN.
+    lsn: int
+    #: Events in the transaction, at END.
+    count: int
+
+
+class Nothing:
+    """A record without meaning of its own: a tombstone or a heartbeat."""
+
+
+NOTHING: Final = Nothing()
+Record = RowEvent | TruncateEvent | MessageEvent | Boundary | Nothing
+
+
+class Envelopes:
+    """Parses records; keeps the schemas that it has seen, so each is parsed once and not per event."""
+
+    def __init__(self) -> None:
+        self._schemas: dict[bytes, Fields | None] = {}
+
+    def parse(self, value: bytes | None, headers: Headers = ()) -> Record:
+        """What a record says.
+
+        :raises Undecodable: no event of Debezium for PostgreSQL.
+        """
+        if value is None:
+            return NOTHING
+        try:
+            fields, payload = self._split(value)
+            return _record(payload, fields, dict(headers), len(value))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Undecodable(
+                f"no event of Debezium for PostgreSQL ({type(error).__name__}: {_shown(error)})"
+            ) from error
+
+    def _split(self, value: bytes) -> tuple[Fields | None, Any]:
+        if not value.startswith(b'{"schema":'):
+            return None, json.loads(value)
+        # The converter writes the schema first; equal schemas are equal bytes, and most of an event's size.
+        at = value.find(_SEPARATOR)
+        while at > 0:
+            if (prefix := value[:at]) in self._schemas:
+                return self._schemas[prefix], json.loads(value[at + len(_SEPARATOR) : -1])
+            at = value.find(_SEPARATOR, at + 1)
+        whole = json.loads(value)
+        fields = _row_fields(whole["schema"])
+        self._remember(value, fields)
+        return fields, whole["payload"]
+
+    def _remember(self, value: bytes, fields: Fields | None) -> None:
+        text = value.decode()
+        _, end = json.JSONDecoder().raw_decode(text, len('{"schema":'))
+        prefix = text[:end].encode()
+        if value.startswith(_SEPARATOR, len(prefix)):
+            if len(self._schemas) >= _PREFIXES_KEPT:
+                self._schemas.clear()
+            self._schemas[prefix] = fields
+
+
+def _record(payload: Any, fields: Fields | None, headers: Mapping[str, bytes | None], size: int) -> Record:
+    run = headers.get(RUN_ID) or b""
+    match payload:
+        case {"op": "m", "message": message}:
+            return MessageEvent(
+                _source(payload["source"]), _place(payload), message["prefix"], _content(message), run, size
+            )
+        case {"op": "t"}:
+            return TruncateEvent(_source(payload["source"]), _place(payload), run, size)
+        case {"op": "c" | "u" | "d" | "r" as op}:
+            return RowEvent(
+                op, _source(payload["source"]), _place(payload), payload.get("before"), payload.get("after"),
+                fields, NEW_KEY in headers, OLD_KEY in headers, run, size,
+            )  # fmt: skip
+        case {"status": "BEGIN" | "END" as status, "id": str(identity)}:
+            xid, lsn = identity.split(":")
+            return Boundary(status == "END", int(xid), int(lsn), payload.get("event_count") or 0)
+        case {"ts_ms": int()} if len(payload) == 1:
+            return NOTHING
+    raise ValueError("unknown shape")
+
+
+def _source(block: Mapping[str, Any]) -> Source:
+    sequence = json.loads(block["sequence"]) if block.get("sequence") else [None, None]
+    time_us = block["ts_us"] if block.get("ts_us") is not None else block["ts_ms"] * 1000
+    return Source(
+        TableName(block["schema"], block["table"]), block["lsn"], block["txId"],
+        int(sequence[0]) if sequence[0] else None, time_us, block["snapshot"],
+    )  # fmt: skip
+
+
+def _place(payload: Mapping[str, Any]) -> Place | None:
+    block = payload.get("transaction")
+    # The part after the colon differs from event to event of one transaction.
+    return Place(int(block["id"].split(":")[0]), block["total_order"]) if block else None
+
+
+def _content(message: Mapping[str, Any]) -> bytes:
+    content = message["content"]
+    return base64.b64decode(content, validate=True) if content else b""
+
+
+def _row_fields(schema: Mapping[str, Any]) -> Fields | None:
+    """The fields of ``after``; None in the schema of a message or of a transaction's end."""
+    return next((tuple(field["fields"]) for field in schema["fields"] if field["field"] == "after"), None)
+
+
+def _shown(error: Exception) -> str:
+    # A message of the JSON parser may quote the row.
+    return "not JSON" if isinstance(error, json.JSONDecodeError | binascii.Error) else str(error)[:80]

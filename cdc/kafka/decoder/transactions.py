@@ -1,0 +1,196 @@
+"""Puts transactions together again from one ordered partition.
+
+With ``provide.transaction.metadata`` every transaction stands between BEGIN and END. END's id ends in the end of the
+commit record, which is the transaction's ``end_lsn``; the start of the commit record is not sent, so ``commit_lsn``
+is the last byte of the record: for every L that is the boundary of a record, ``commit_lsn < L`` says the same.
+
+Debezium may send a transaction again after a crash; its ``end_lsn`` then is not beyond the last one's, and it is
+dropped whole. A connector that was restarted *inside* a transaction may have left out rows (rows of one COPY or
+multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show: this stops
+the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cdc.events import Change, Event, Idle, Message, Transaction, Truncate
+from cdc.kafka.decoder.envelope import (
+    Boundary,
+    Envelopes,
+    Headers,
+    MessageEvent,
+    Nothing,
+    RowEvent,
+    TruncateEvent,
+    Undecodable,
+)
+from cdc.kafka.decoder.rows import TableDecoder
+from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
+from contexts.catalog import Table
+from contexts.errors import SchemaMismatch
+from contexts.model import TableName
+
+log = logging.getLogger(__name__)
+_REPAIR = "carveout diff --repair, then start the stream anew"
+
+
+@dataclass(slots=True)
+class _Open:
+    """The transaction that is being read."""
+
+    xid: int
+    run: bytes = b""
+    count: int = 0
+    bytes: int = 0
+    time_us: int = 0
+    changes: list[Change] = field(default_factory=list)
+    #: Start of the last TRUNCATE's record: its tables come one by one.
+    truncate_lsn: int | None = None
+    #: A changed key's first half.
+    left: RowEvent | None = None
+    only_heartbeats: bool = True
+
+
+class Decoder:
+    """Records of one partition in, transactions out.
+
+    :param tables: what the events have to look like, partitions included; ``replica_identity`` is the open side's.
+    :param end_lsn: transactions that ended at or before it are dropped: they are applied.
+    """
+
+    def __init__(self, tables: Mapping[TableName, Table], encoding: Encoding, end_lsn: int = 0) -> None:
+        self._tables = {name: TableDecoder(table, encoding) for name, table in tables.items()}
+        self._envelopes = Envelopes()
+        self._open: _Open | None = None
+        self.end_lsn = end_lsn
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no transaction is half read."""
+        return self._open is None
+
+    def record(self, value: bytes | None, headers: Headers, offset: int) -> Event | None:
+        """Take the next record; the event that it completes, if any.
+
+        :raises StreamStopped: it cannot be read, does not fit the tables, or something is missing before it.
+        """
+        match event := self._envelopes.parse(value, headers):
+            case Nothing():
+                return None
+            case Boundary(is_end=False):
+                self._begin(event)
+                return None
+            case Boundary():
+                return self._end(event, offset + 1)
+            case RowEvent():
+                self._row(event)
+                return None
+            case TruncateEvent():
+                self._truncate(event, self._enter(event))
+                return None
+            case MessageEvent():
+                return self._message(event, offset + 1)
+
+    def _begin(self, event: Boundary) -> None:
+        if self._open is not None:
+            raise _stopped(f"transaction {self._open.xid} has no end: the connector was restarted inside of it")
+        self._open = _Open(event.xid)
+
+    def _end(self, event: Boundary, ordinal: int) -> Event | None:
+        done, self._open = self._open, None
+        if done is None or done.xid != event.xid:
+            raise _stopped(f"the end of transaction {event.xid} came without its beginning")
+        if done.count != event.count or done.left is not None:
+            raise _stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
+        if event.lsn <= self.end_lsn:
+            log.info("transaction %d was sent again and is dropped", event.xid)
+            return None
+        self.end_lsn = event.lsn
+        if done.only_heartbeats:
+            return Idle(event.lsn, ordinal)
+        return Transaction(
+            done.xid, event.lsn - 1, event.lsn, done.time_us, done.changes, len(done.changes), done.bytes, ordinal
+        )
+
+    def _enter(self, event: RowEvent | TruncateEvent | MessageEvent) -> _Open:
+        """The open transaction, after checking that ``event`` is its next one."""
+        inside, place = self._open, event.place
+        if place is None or inside is None or place.xid != inside.xid:
+            raise _stopped(f"an event of transaction {event.source.xid} came outside of it")
+        inside.count += 1
+        if place.total_order != inside.count:
+            raise _stopped(f"transaction {place.xid}: event {place.total_order} came where {inside.count} was due")
+        # Messages carry no run.
+        if event.run and inside.run and event.run != inside.run:
+            raise _stopped(f"the connector was restarted inside transaction {place.xid}")
+        if inside.left is not None and not (isinstance(event, RowEvent) and event.key_came):
+            raise _stopped(f"transaction {place.xid}: a changed key came without its new row")
+        inside.run, inside.time_us = event.run or inside.run, event.source.time_us
+        inside.bytes += event.size
+        return inside
+
+    def _row(self, event: RowEvent) -> None:
+        if event.op == "r" or event.source.snapshot != "false":
+            raise Undecodable(
+                f"table {event.source.table}: a row of a snapshot, which belongs to no transaction",
+                unchanged="the event was not read",
+                next_step="set snapshot.mode=no_data and send no snapshot signals: the copy brings the rows",
+            )
+        inside, table = self._enter(event), self._table(event.source.table)
+        inside.only_heartbeats, inside.truncate_lsn = False, None
+        if event.op == "d" and event.key_left:
+            inside.left = event
+            return
+        inside.changes.append(_change(table, event, inside.left))
+        inside.left = None
+
+    def _truncate(self, event: TruncateEvent, inside: _Open) -> None:
+        relation = self._table(event.source.table).relation
+        inside.only_heartbeats = False
+        last = inside.changes[-1] if inside.changes else None
+        if isinstance(last, Truncate) and inside.truncate_lsn == event.source.lsn:
+            inside.changes[-1] = Truncate((*last.relations, relation), False, False)
+        else:
+            inside.changes.append(Truncate((relation,), False, False))
+        inside.truncate_lsn = event.source.lsn
+
+    def _message(self, event: MessageEvent, ordinal: int) -> Event | None:
+        lsn = event.source.lsn
+        if lsn is None:
+            raise Undecodable("a message without a position in the log")
+        if event.place is not None:
+            inside = self._enter(event)
+            inside.only_heartbeats &= event.prefix == HEARTBEAT_PREFIX
+            inside.truncate_lsn = None
+            inside.changes.append(Message(event.prefix, event.content, lsn))
+            return None
+        # Outside of transactions messages are sent when the log is read past them: all commits before it are here.
+        if self._open is not None or lsn <= self.end_lsn:
+            return None
+        self.end_lsn = lsn
+        return Idle(lsn, ordinal)
+
+    def _table(self, name: TableName) -> TableDecoder:
+        if name not in self._tables:
+            raise SchemaMismatch(
+                f"table {name} is in the stream and not in the context (a new partition, or a renamed table?)",
+                unchanged="the event was not read and the position was not moved",
+                next_step="give the closed side this table, or take it out of the publication, and start again",
+            )
+        return self._tables[name]
+
+
+def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Change:
+    if event.key_came:
+        if left is None or left.source.table != event.source.table:
+            raise _stopped(f"table {event.source.table}: the new row of a changed key came without the old one")
+        return table.moved(left, event)
+    changes: dict[str, Callable[[RowEvent], Change]] = {"c": table.insert, "u": table.update, "d": table.delete}
+    return changes[event.op](event)
+
+
+def _stopped(what: str) -> Undecodable:
+    return Undecodable(what, unchanged="the transaction was not applied", next_step=_REPAIR)

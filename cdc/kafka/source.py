@@ -1,0 +1,192 @@
+"""The scale-out source: whole transactions from the one partition that Debezium writes a context's changes to.
+
+The offset lives in the position row on the closed side, in the transaction that writes the rows; Kafka's own group
+offsets are not used. The place in the topic is proven at each start: the record before our offset has to be the very
+end of transaction that the position names, so a topic that was made anew or cut is refused, never skipped over.
+
+Back-pressure: a poll hands over what is buffered before it asks for more; while nobody polls, the partition is
+paused, so the client's fetcher holds no more than one fetch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from cdc.events import Event
+from cdc.kafka.decoder import Decoder, Envelopes, refusals
+from cdc.kafka.decoder.envelope import Boundary, Headers, MessageEvent
+from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
+from cdc.kafka.topic import Options, naming
+from cdc.lsn import format_lsn
+from cdc.state.position import Position
+from contexts.catalog import Table
+from contexts.databases import Database
+from contexts.errors import RefusedError, StreamStopped
+from contexts.model import TableName
+
+_FETCH_BYTES = 4 << 20
+_PROOF_TIMEOUT_S = 30.0
+_RECORDS_PER_POLL = 500
+
+
+class KafkaSource:
+    """Reads one partition from the position on; implements :class:`cdc.source.base.Source`.
+
+    :param tables: the tables (and their partitions) as the closed side has them, with the open side's
+        ``replica_identity``.
+    :param encoding: from the connector's configuration, see :meth:`cdc.kafka.settings.Encoding.of`.
+    :param open_side: where :meth:`request_idle` writes its message; without it the heartbeats have to do.
+    :param plain_arrays: array columns (``schema.table.column``) that are known to be one-dimensional and to begin
+        at 1.
+    :param options: further options of kafka-python's consumer (security).
+    :raises RefusedError: a column would not arrive whole; names each with its fix.
+    :raises StreamStopped: the topic is not the one that the position was read from, or was cut.
+    :raises KafkaUnreachable: no broker answered.
+    """
+
+    def __init__(
+        self, bootstrap: str, topic: str, tables: Mapping[TableName, Table], encoding: Encoding, position: Position,
+        *, open_side: Database | None = None, plain_arrays: Collection[str] = (), options: Options | None = None,
+    ) -> None:  # fmt: skip
+        from kafka import TopicPartition
+
+        _refuse_lossy(tables, encoding, plain_arrays)
+        self._bootstrap, self._open_side = bootstrap, open_side
+        self._partition = TopicPartition(topic, 0)
+        self._decoder = Decoder(tables, encoding, position.end_lsn)
+        self._buffer: deque[Any] = deque()
+        self._stopped: StreamStopped | None = None
+        with naming(bootstrap):
+            self._consumer: Any = _consumer(bootstrap, options or {})
+            try:
+                self._consumer.assign([self._partition])
+                self._start(position)
+            except BaseException:
+                self._consumer.close()
+                raise
+
+    def poll(self, timeout_s: float) -> Event | None:
+        """The next transaction or idle event; see :class:`~cdc.source.base.Source`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if event := self._decode():
+                return event
+            rest = max(0.0, deadline - time.monotonic())
+            if not self._fetch(rest) and rest == 0:
+                return None
+
+    def acknowledge(self, end_lsn: int) -> None:
+        """Nothing to do: the connector acknowledges the slot once Kafka holds the events, and Kafka keeps them."""
+
+    def request_idle(self) -> None:
+        """Write an empty message on the open side; it comes back as an :class:`~cdc.events.Idle`.
+
+        In a transaction, since its commit reaches the log at once.
+        """
+        if self._open_side is not None:
+            with self._open_side.connect("kafka-idle") as conn:
+                conn.execute("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')", [HEARTBEAT_PREFIX])
+
+    def close(self) -> None:
+        """Close the consumer; a second call does nothing."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+
+    def _decode(self) -> Event | None:
+        """The first event that the buffered records complete."""
+        if self._stopped:
+            raise self._stopped
+        while self._buffer:
+            record = self._buffer.popleft()
+            try:
+                event = self._decoder.record(record.value, record.headers, record.offset)
+            except StreamStopped as error:
+                self._stopped = self._at(error, record.offset)
+                raise self._stopped from error
+            if event:
+                return event
+        return None
+
+    def _fetch(self, timeout_s: float) -> bool:
+        from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+
+        with naming(self._bootstrap):
+            self._consumer.resume(self._partition)
+            try:
+                fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=_RECORDS_PER_POLL)
+            except (OffsetOutOfRangeError, LogTruncationError) as error:
+                raise self._cut(f"the next record is gone ({type(error).__name__})") from error
+            self._consumer.pause(self._partition)
+        for records in fetched.values():
+            self._buffer.extend(records)
+        return bool(self._buffer)
+
+    def _start(self, position: Position) -> None:
+        """Prove that the topic is the position's, and go there."""
+        if self._consumer.partitions_for_topic(self._partition.topic) != {0}:
+            raise self._cut("it is not there, or has more than one partition")
+        first = self._consumer.beginning_offsets([self._partition])[self._partition]
+        end = self._consumer.end_offsets([self._partition])[self._partition]
+        if not first <= max(0, position.ordinal - 1) <= end or position.ordinal > end:
+            raise self._cut(f"it holds offsets {first} to {end}, the position is at {position.ordinal}")
+        if position.ordinal:
+            self._prove(position)
+        self._consumer.seek(self._partition, position.ordinal)
+
+    def _prove(self, position: Position) -> None:
+        wanted = position.ordinal - 1
+        self._consumer.seek(self._partition, wanted)
+        deadline = time.monotonic() + _PROOF_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for records in self._consumer.poll(timeout_ms=500, max_records=1).values():
+                if records[0].offset != wanted or _end(records[0]) != position.end_lsn:
+                    raise self._cut(f"offset {wanted} is not the end of {format_lsn(position.end_lsn)}")
+                return
+        raise self._cut(f"offset {wanted} could not be read")
+
+    def _cut(self, why: str) -> StreamStopped:
+        return StreamStopped(
+            f"topic {self._partition.topic}: {why}: it was made anew or cut, and events may be missing",
+            unchanged="the position was not moved",
+            next_step="start the stream anew with a new copy",
+        )
+
+    def _at(self, error: StreamStopped, offset: int) -> StreamStopped:
+        """The same error, with the place of the record that it is about."""
+        where = f"topic {self._partition.topic}, partition {self._partition.partition}, offset {offset}"
+        return type(error)(f"{where}: {error.message}", unchanged=error.unchanged, next_step=error.next_step)
+
+
+def _refuse_lossy(tables: Mapping[TableName, Table], encoding: Encoding, plain_arrays: Collection[str]) -> None:
+    if found := refusals(tables.values(), encoding, plain_arrays):
+        listed = "; ".join(f"{name}: {refusal.reason} ({refusal.fix})" for name, refusal in found.items())
+        raise RefusedError(
+            f"these would not arrive whole through Kafka: {listed}",
+            unchanged="nothing was read",
+            next_step="set what is named in brackets, or use the embedded source for this context",
+        )
+
+
+def _consumer(bootstrap: str, options: Options) -> Any:
+    from kafka import KafkaConsumer
+
+    return KafkaConsumer(
+        bootstrap_servers=bootstrap, client_id="carveout", group_id=None, enable_auto_commit=False,
+        isolation_level="read_committed", auto_offset_reset="none", max_partition_fetch_bytes=_FETCH_BYTES, **options,
+    )  # fmt: skip
+
+
+def _end(record: Any) -> int | None:
+    """The LSN of a record at which a position can stand."""
+    headers: Headers = record.headers
+    match Envelopes().parse(record.value, headers):
+        case Boundary(is_end=True, lsn=lsn):
+            return lsn
+        case MessageEvent(source=source, place=None):
+            return source.lsn
+        case _:
+            return None

@@ -1,0 +1,107 @@
+"""The one topic of a stream: one partition, so that Kafka keeps the commit order, and nothing is ever deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from cdc.kafka.connect import MAX_RECORD_BYTES
+from contexts.errors import DatabaseUnreachable, RefusedError
+
+#: What every topic of ours has; retention is ended by dropping the topic after the switch.
+CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(MAX_RECORD_BYTES),
+}
+Options = Mapping[str, Any]
+
+
+class KafkaUnreachable(DatabaseUnreachable):
+    """No broker answered."""
+
+
+@contextmanager
+def _admin(bootstrap: str, options: Options) -> Iterator[Any]:
+    from kafka.admin import KafkaAdminClient
+
+    with naming(bootstrap):
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, **options)
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+
+@contextmanager
+def naming(bootstrap: str) -> Iterator[None]:
+    """Turn a broken connection into :class:`KafkaUnreachable`."""
+    from kafka.errors import BrokerResponseError, IllegalStateError, KafkaError
+
+    try:
+        yield
+    except (BrokerResponseError, IllegalStateError):
+        raise
+    except (KafkaError, OSError) as error:
+        raise KafkaUnreachable(
+            f"Kafka ({bootstrap}): {type(error).__name__}: {error}",
+            unchanged="the position was not moved",
+            next_step="carveout doctor",
+        ) from error
+
+
+def make(bootstrap: str, topic: str, *, replication_factor: int = -1, options: Options | None = None) -> None:
+    """Make the topic, or check the one that is there.
+
+    :param replication_factor: -1 takes the cluster's default.
+    :param options: further options of kafka-python's clients (security).
+    :raises RefusedError: a topic of that name could lose or reorder events.
+    :raises KafkaUnreachable: no broker answered.
+    """
+    from kafka.errors import TopicAlreadyExistsError
+
+    with _admin(bootstrap, options or {}) as admin:
+        wanted = {"num_partitions": 1, "replication_factor": replication_factor, "configs": dict(CONFIG)}
+        try:
+            admin.create_topics({topic: wanted}, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            _check(admin, topic)
+
+
+def drop(bootstrap: str, topic: str, *, options: Options | None = None) -> None:
+    """Delete the topic, if it is there."""
+    from kafka.errors import UnknownTopicOrPartitionError
+
+    with _admin(bootstrap, options or {}) as admin:
+        try:
+            admin.delete_topics([topic])
+        except UnknownTopicOrPartitionError:
+            return
+
+
+def check(bootstrap: str, topic: str, *, options: Options | None = None) -> None:
+    """Refuse a topic that could lose or reorder events.
+
+    :raises RefusedError: more than one partition, compacted, or with a retention that ends.
+    """
+    with _admin(bootstrap, options or {}) as admin:
+        _check(admin, topic)
+
+
+def _check(admin: Any, topic: str) -> None:
+    from kafka.admin import ConfigResource
+
+    [described] = admin.describe_topics([topic])
+    if (count := len(described["partitions"])) != 1:
+        raise _refused(topic, f"it has {count} partitions, and only one keeps the commit order")
+    given = admin.describe_configs([ConfigResource("topic", topic)], config_filter="all")["topic"][topic]
+    for name in ("cleanup.policy", "retention.ms", "retention.bytes"):
+        value = given[name]["value"] if isinstance(given[name], dict) else given[name]
+        if value != CONFIG[name]:
+            raise _refused(topic, f"{name}={value}: events would be deleted; set {name}={CONFIG[name]}")
+
+
+def _refused(topic: str, why: str) -> RefusedError:
+    return RefusedError(f"topic {topic}: {why}", unchanged="nothing was changed", next_step="alter or drop the topic")
