@@ -23,46 +23,23 @@ LONG_MODULES: dict[str, str] = {}
 PENDING_READMES = {
     "cdc/apply",
     "cdc/copy",
+    "cdc/kafka",
+    "cdc/kafka/decoder",
     "cdc/source",
-    "cdc/state",
     "contexts/example",
     "contexts/scaffold",
-    "migrator",
     "migrator/checks",
-    "migrator/cli",
-    "migrator/control",
-    "migrator/shims",
-    "migrator/sides",
+    "migrator/checks/access",
+    "migrator/checks/server",
+    "migrator/checks/state",
+    "migrator/checks/tables",
     "validations",
     "validations/diff",
+    "validations/state",
 }
 
 #: Kill points that no code calls yet. A point that gets called must leave this set, so the set can only shrink.
-PENDING_POINTS = {
-    "copy.slot_created",
-    "copy.planned",
-    "copy.part_loaded",
-    "copy.part_committed",
-    "copy.cycle_ended",
-    "copy.indexes_built",
-    "verify.barrier_reached",
-    "verify.segment_done",
-    "verify.before_result",
-    "switch.started",
-    "switch.way_back_prepared",
-    "switch.gate_closed",
-    "switch.fenced",
-    "switch.drained",
-    "switch.verified",
-    "switch.sequences_set",
-    "switch.opening_marked",
-    "switch.committed",
-    "switch.routed",
-    "switch.opened",
-    "switch.finished",
-    "complete.started",
-    "complete.stream_dropped",
-}
+PENDING_POINTS: set[str] = set()
 
 #: The machine that a file was written on, and hosts that packages came from. (Brackets keep this file out of it.)
 FOREIGN = re.compile(

@@ -76,6 +76,7 @@ def execute(run: Run, verify: Callable[[Run, Switch], None]) -> SwitchReport:
     try:
         wayback.make(run, switch)
         _journal(run, switch, "way_back_prepared")
+        kill_point("switch.way_back_prepared")
         pairs = sequences.pair(run, switch.from_side, switch.to_side)
         with _gate(run, switch) as began:
             watch.start(began)
@@ -158,29 +159,30 @@ def _exchange(
 ) -> None:
     """Everything that happens while no side takes writes."""
     deadline = watch.began + run.context.options.switch_deadline_ms / 1000
-    _lap(watch, "gate", "gate_closed")
+    watch.lap("gate")
+    kill_point("switch.gate_closed")
     marker = markers.new(run.name, "fence")
     fence.fence(run, switch.from_side, marker, deadline)
-    _lap(watch, "fence", "fenced")
+    watch.lap("fence")
+    kill_point("switch.fenced")
     _drain(run, switch, marker, deadline)
-    _lap(watch, "drain", "drained")
+    watch.lap("drain")
+    kill_point("switch.drained")
     verify(run, switch)
-    _lap(watch, "verify", "verified")
+    watch.lap("verify")
+    kill_point("switch.verified")
     sequences.carry(run, pairs, switch.from_side, switch.to_side)
-    _lap(watch, "sequences", "sequences_set")
+    watch.lap("sequences")
+    kill_point("switch.sequences_set")
     wayback.mark_opening(run, switch)
     kill_point("switch.opening_marked")
     run.executor.act(
         Side.SHARED, f"journal: switch of {run.name} committed", lambda: switches.commit(run.control, switch)
     )
-    _lap(watch, "journal", "committed")
+    watch.lap("journal")
+    kill_point("switch.committed")
     _open(run, switch)
     watch.stop("open")
-
-
-def _lap(watch: Stopwatch, part: str, point: str) -> None:
-    watch.lap(part)
-    kill_point(f"switch.{point}")
 
 
 def _drain(run: Run, switch: Switch, marker: markers.Marker, deadline: float) -> None:
@@ -243,4 +245,3 @@ def _journal(run: Run, switch: Switch, step: str) -> None:
         f"journal: {step}",
         lambda: switches.journal(run.control, switch, step, {}),
     )
-    kill_point(f"switch.{step}")

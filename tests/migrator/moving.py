@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from contexts.model import Context, Side, TableName
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+_pause = threading.Event()  # never set: what is waited for notifies nobody
 
 TABLES_SQL = """
 CREATE SCHEMA IF NOT EXISTS bank;
@@ -230,7 +232,7 @@ def wait_until(condition: Callable[[], bool], describe: Callable[[], str], patie
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, describe()
-        time.sleep(0.05)
+        _pause.wait(0.05)
 
 
 TABLE_NAMES = (TableName("bank", "account"), TableName("bank", "entry"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -21,6 +22,7 @@ from contexts.model import TableName
 
 DEADLINE_S = 30.0
 PUBLICATION = "carveout_test"
+_pause = threading.Event()  # never set: what is waited for notifies nobody
 _T = TypeVar("_T")
 
 
@@ -113,5 +115,5 @@ def wait_for(condition: Callable[[], _T]) -> _T:
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(pause)
+        _pause.wait(pause)
     raise AssertionError("the condition did not come true in time")

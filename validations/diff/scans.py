@@ -77,7 +77,7 @@ class ScanComparison:
         def query(table: Table) -> Query:
             return self.subject.statement("bag_texts", table, row_text=text), {"hashes": hashes}
 
-        ours, theirs = (dict(side) for side in self.pair.ask(self.subject, query))
+        ours, theirs = (dict[Any, Any](side) for side in self.pair.ask(self.subject, query))
         for difference, row_hash in zip(found, hashes, strict=True):
             one, other = ours.get(row_hash), theirs.get(row_hash)
             yield replace(difference, open_values=one and (one,), closed_values=other and (other,))
