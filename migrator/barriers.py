@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from psycopg import sql
-from validations.barrier import Barrier, Snapshot
 
 from contexts.databases import Connection, Database, Databases
 from contexts.errors import CarveoutError, RefusedError
@@ -16,6 +15,7 @@ from contexts.model import Context
 from migrator.control import intents, locks, migrations
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
+from validations.barrier import Barrier, Snapshot
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0

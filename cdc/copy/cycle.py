@@ -63,7 +63,7 @@ class _Cycle:
         self._started = time.monotonic()
 
     def __enter__(self) -> _Cycle:
-        self._conn = self._closed.connect("copy control")
+        self._conn = self._closed.connect("copy control", session_replication_role="replica")
         self._number = ledger.fence(self._conn, self._context.name)
         self._parts = ledger.read(self._conn, self._context.name)
         self._tracker = Tracker(self._parts)

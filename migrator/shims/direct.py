@@ -31,7 +31,9 @@ class GatedConnections:
 
         :raises GateClosed: the wait limit is over.
         """
-        conn = self._enter()
+        self.begin()
+        conn = self._connection(self._local.begun)
+        self._local.begun = None
         try:
             yield conn
         except BaseException:
@@ -39,10 +41,15 @@ class GatedConnections:
             raise
         conn.commit()
 
-    @property
-    def side(self) -> Side:
-        """The side of the last transaction that passed."""
-        return self._gate.believed
+    def begin(self) -> Side:
+        """Begin the thread's next :meth:`transaction` already now, to learn which side it is on.
+
+        :raises GateClosed: the wait limit is over.
+        """
+        if getattr(self._local, "begun", None) is None:
+            self._local.begun = self._enter()
+        side: Side = self._local.begun
+        return side
 
     def close(self) -> None:
         """Close the calling thread's connections."""
@@ -50,19 +57,20 @@ class GatedConnections:
             conn.close()
         self._mine().clear()
 
-    def _enter(self) -> Connection:
+    def _enter(self) -> Side:
         while True:
-            conn = self._connection(self._gate.believed)
+            side = self._gate.believed
+            conn = self._connection(side)
             try:
                 passage = self._gate.enter(conn.cursor())
             except BaseException:
                 conn.rollback()
                 raise
             if passage is Passage.PASSED:
-                return conn
+                return side
             conn.rollback()
             if passage is Passage.ABSENT:
-                return conn
+                return side
 
     def _connection(self, side: Side) -> Connection:
         mine = self._mine()
