@@ -124,7 +124,7 @@ class Options(_Strict):
     batch_rows: Annotated[int, Field(ge=1)] = 50_000
     batch_mb: Annotated[float, Field(gt=0)] = 16.0
     #: A batch of small transactions is committed at the latest after this time.
-    batch_age_ms: Annotated[int, Field(ge=0)] = 200
+    batch_age_ms: Annotated[int, Field(ge=0)] = 100
     #: Transactions larger than this are spooled to disk instead of memory.
     spool_mb: Annotated[float, Field(gt=0)] = 16.0
     lock_timeout_ms: Annotated[int, Field(ge=1)] = 250

@@ -74,13 +74,15 @@ class Stream:
     def catch_up(self, lsn: int) -> None:
         """Apply exactly the transactions whose commit record starts before ``lsn``, and commit them."""
         while not self._signals.stop.is_set():
-            event = self._take(0.0 if self._applier.pending else POLL_S)
+            event = self._take(POLL_S)
             if isinstance(event, Transaction) and event.commit_lsn >= lsn:
                 self._next = event
                 break
             if isinstance(event, Idle) and event.lsn >= lsn:
                 break
             self._handle(event)
+            if self._applier.is_due():
+                self._commit()
             if event is None:
                 self._source.request_idle()
         self._commit()
@@ -92,25 +94,24 @@ class Stream:
         return True
 
     def _step(self) -> None:
-        # Nothing waits at the source: commit what is there rather than wait for more.
-        self._handle(self._take(0.0 if self._applier.pending else POLL_S))
+        # An open batch waits for company until its age makes it due: a commit costs more than a row.
+        self._handle(self._take(self._options.batch_age_ms / 2000 if self._applier.pending else POLL_S))
+        if self._applier.is_due():
+            self._commit()
 
     def _handle(self, event: Event | None) -> None:
         match event:
             case None:
-                self._commit()
                 self._ask_idle()
             case Idle(lsn=lsn):
-                self._commit()
-                if (durable := self._applier.idle(lsn)) is not None:
-                    self._source.acknowledge(durable)
-                self._report(caught_up=True)
+                if not self._applier.pending:
+                    if (durable := self._applier.idle(lsn)) is not None:
+                        self._source.acknowledge(durable)
+                    self._report(behind_s=0.0)
             case Transaction():
                 self._applier.apply(event)
                 self._rows += event.size
                 self._transactions += 1
-                if self._applier.is_due():
-                    self._commit()
 
     def _ask_idle(self) -> None:
         """Learn how far a quiet stream has come: the lag is the time since that was last known."""
@@ -132,18 +133,21 @@ class Stream:
         if any(marker.kind == FENCE for marker in self._applier.markers):
             _log.info("context %s: the fence marker was applied; waiting for the switch", self._context)
             self._signals.halted.set()
-        self._report(caught_up=False)
+        if at := self._applier.position.source_time:
+            self._report(behind_s=max(0.0, time.time() - at.timestamp()))
         if self._signals.rows_per_s:
             self._signals.stop.wait(max(0.0, rows / self._signals.rows_per_s - (time.monotonic() - started)))
 
-    def _report(self, *, caught_up: bool) -> None:
+    def _report(self, *, behind_s: float) -> None:
+        """Publish where the stream stands; ``behind_s`` compares the source's clock with ours."""
         position = self._applier.position
         self._signals.report = {
             "end_lsn": position.end_lsn,
             "source_time": position.source_time.isoformat() if position.source_time else None,
             "rows": self._rows,
             "transactions": self._transactions,
-            "caught_up_at": time.time() if caught_up else self._signals.report.get("caught_up_at"),
+            "behind_s": behind_s,
+            "reported_at": time.time(),
         }
 
     def _barrier(self, request: BarrierRequest) -> None:

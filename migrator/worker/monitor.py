@@ -45,7 +45,8 @@ class Monitor:
         return {
             "end_lsn": format_lsn(stream["end_lsn"]),
             "lag_bytes": lag_bytes,
-            "lag_s": _lag_seconds(stream, lag_bytes),
+            # A stream that is stuck does not report: its silence counts.
+            "lag_s": stream["behind_s"] + max(0.0, time.time() - stream["reported_at"]),
             "slot": {"exists": slot.exists, "wal_status": slot.wal_status, "lag_bytes": slot.lag_bytes},
         }
 
@@ -63,11 +64,3 @@ class Monitor:
         if conn is None or conn.closed:
             conn = self._connections[side] = self._databases[side].connect(f"monitor/{self._context.name}")
         return conn
-
-
-def _lag_seconds(stream: dict[str, Any], lag_bytes: int) -> float:
-    """Seconds since the closed side was last known to hold everything; 0 where it holds it now."""
-    caught_up_at = stream.get("caught_up_at")
-    if lag_bytes == 0 or caught_up_at is None:
-        return 0.0 if lag_bytes == 0 else float("inf")
-    return max(0.0, time.time() - float(caught_up_at))
