@@ -16,8 +16,9 @@ import pytest
 from cdc.apply import Applier, Marker
 from cdc.apply.failures import TargetBusy
 from cdc.state.position import Fenced
-from contexts.errors import CarveoutError, DatabaseUnreachable, StreamStopped
-from contexts.model import Options, TableName
+from contexts.databases import Database
+from contexts.errors import AccessDenied, CarveoutError, DatabaseUnreachable, StreamStopped
+from contexts.model import Options, Side, TableName
 from tests.apply.conftest import OPTIONS, STREAM, World
 
 T = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -86,6 +87,19 @@ def test_a_large_transaction_flows_through_in_chunks(world: World) -> None:
     assert world.rows(world.service, "public.t") == []
     world.applier.commit()
     assert len(world.same()) > 7000
+    assert world.applier.fallbacks == 0
+
+
+def test_thousands_of_composite_keys_are_deleted_at_once(world: World) -> None:
+    world.both("CREATE TABLE t (a int, b text, PRIMARY KEY (a, b))")
+    world.start("t")
+    world.write("INSERT INTO t SELECT i, i FROM generate_series(1, 20000) i")
+    world.write("DELETE FROM t WHERE a % 4 > 0")
+    world.replicate()
+    assert len(world.same()) == 5000
+    world.write("DELETE FROM t")
+    world.replicate()
+    assert world.same() == []
     assert world.applier.fallbacks == 0
 
 
@@ -322,6 +336,16 @@ def test_a_read_only_server_is_named(world: World) -> None:
     with pytest.raises(CarveoutError, match="read-only") as raised:
         world.replicate()
     assert not raised.value.transient
+
+
+def test_a_role_that_may_not_silence_triggers_is_told_what_to_grant(world: World) -> None:
+    role = f"plain_{uuid.uuid4().hex[:8]}"
+    world.service.execute(f"CREATE ROLE {role} LOGIN")
+    plain = Database(Side.SERVICE, world.pair.service.url.replace("postgres@", f"{role}@"))
+    with pytest.raises(AccessDenied, match="session_replication_role") as raised:
+        Applier(plain, STREAM, [TableName("public", "t")], OPTIONS, owner=uuid.uuid4())
+    assert f"TO {role}" in raised.value.next_step
+    world.service.execute(f"DROP ROLE {role}")
 
 
 def test_a_stream_without_position_cannot_be_applied(world: World) -> None:
