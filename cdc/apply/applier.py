@@ -23,14 +23,15 @@ from cdc.lsn import format_lsn
 from cdc.state import position
 from cdc.state.position import Position, StreamId
 from contexts.databases import Connection, Database
-from contexts.errors import StreamStopped
+from contexts.errors import AccessDenied, StreamStopped
 from contexts.killpoints import kill_point
 from contexts.model import Options, TableName
 
 _log = logging.getLogger(__name__)
 _IDLE_INTERVAL_S = 3.0
 _IDLE_FAR_BYTES = 16 * MB
-_SESSION = {"synchronous_commit": "on", "jit": "off", "temp_buffers": "64MB"}
+# A worker that hangs with locks held, or a long DDL, becomes an error that is tried again instead of silence.
+_SESSION = {"synchronous_commit": "on", "jit": "off", "temp_buffers": "64MB", "lock_timeout": "30s"}
 
 
 class Applier:
@@ -183,10 +184,16 @@ class Applier:
 def _connect(database: Database, context: str) -> Connection:
     conn = database.connect(f"apply {context}", autocommit=False, **_SESSION)
     try:
-        # Not at login: a missing right would look like an unreachable server.
+        # Not at login: there a missing right looks like an unreachable server.
         conn.execute("SET session_replication_role = replica")
         conn.commit()
-    except psycopg.Error as error:
+    except psycopg.errors.InsufficientPrivilege:
+        role = conn.info.user
         conn.close()
-        raise failures.named(error, context, "anything") from None
+        raise AccessDenied(
+            f"{database.side} database ({database.shown()}): the role may not set session_replication_role, "
+            "so triggers and foreign keys would fire a second time",
+            unchanged="nothing was changed",
+            next_step=f"as a superuser there: GRANT SET ON PARAMETER session_replication_role TO {role}",
+        ) from None
     return conn

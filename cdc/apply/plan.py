@@ -50,11 +50,6 @@ class Plan:
         """Whether rows are found by a key; otherwise by all their values."""
         return bool(self.key)
 
-    @property
-    def names_whole_rows(self) -> bool:
-        """Whether old images hold every column (REPLICA IDENTITY FULL)."""
-        return self.relation.replica_identity == _FULL_IDENTITY
-
     def name(self, place: int) -> str:
         """The column at ``place``."""
         return self.relation.columns[place].name

@@ -1,4 +1,4 @@
-"""The plan of each relation that the stream has shown, made against the closed side's catalog of that moment."""
+"""The plan of each table's present relation, made against the closed side's catalog of that moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contexts.model import TableName
 
 
 class Plans:
-    """Plans by relation object; a relation that only repeats the last one of its table shares its plan."""
+    """Plans by table; a relation that only repeats the last one of its table shares its plan."""
 
     def __init__(
         self,
@@ -30,7 +30,6 @@ class Plans:
         self._tables = tuple(tables)
         self._coverage = coverage
         self._source_type = source_type
-        self._by_relation: dict[Relation, Plan] = {}
         self._latest: dict[TableName, Plan] = {}
 
     def latest(self, table: TableName) -> Plan | None:
@@ -42,12 +41,9 @@ class Plans:
 
         :raises SchemaMismatch: the closed side does not have such a table, or the context does not.
         """
-        plan = self._by_relation.get(relation)
-        if plan is None:
-            latest = self._latest.get(relation.table)
-            plan = latest if latest and _same(latest.relation, relation) else self._make(relation)
-            self._by_relation[relation] = plan
-        self._latest[relation.table] = plan
+        plan = self._latest.get(relation.table)
+        if plan is None or not _same(plan.relation, relation):
+            plan = self._latest[relation.table] = self._make(relation)
         return plan
 
     def _make(self, relation: Relation) -> Plan:

@@ -38,11 +38,15 @@ def parameter(plan: Plan, place: int, number: int) -> sql.Composable:
 
 def equal(left: sql.Composable, right: sql.Composable, operator: Operator | None) -> sql.Composable:
     """Equality by ``operator``; without one by the text that the type's output function writes (a cast to text
-    is another thing: it trims char(n) and writes booleans in full)."""
+    is another thing: it trims char(n) and writes booleans in full), byte by byte whatever the column's collation."""
     if operator is None:
-        return sql.SQL("pg_catalog.format('%s', {}) = pg_catalog.format('%s', {})").format(left, right)
+        return sql.SQL("{} = {}").format(_as_text(left), _as_text(right))
     named = sql.Identifier(operator.schema), sql.SQL(operator.name)
     return sql.SQL("{} OPERATOR({}.{}) {}").format(left, *named, right)
+
+
+def _as_text(value: sql.Composable) -> sql.Composable:
+    return sql.SQL("pg_catalog.format('%s', {}) COLLATE pg_catalog.\"C\"").format(value)
 
 
 def copy_in(name: sql.Composable, names: sql.Composable) -> sql.Composed:
@@ -143,7 +147,8 @@ def _where(plan: Plan, match: Places, nulls: Places, first: int) -> sql.Composab
         conditions.append(equal(own, parameter(plan, place, number), plan.operator(place)))
     if plan.is_keyed:
         return _all(conditions)
-    return sql.SQL("t.ctid = (SELECT t.ctid FROM {} AS t WHERE {} LIMIT 1)").format(table(plan), _all(conditions))
+    one = sql.SQL("(t.tableoid, t.ctid) = (SELECT t.tableoid, t.ctid FROM {} AS t WHERE {} LIMIT 1)")
+    return one.format(table(plan), _all(conditions))
 
 
 # -- whole tables -----------------------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ import pytest
 
 from cdc.apply import Applier, Marker
 from cdc.apply.failures import TargetBusy
+from cdc.events import Change, Insert, Relation, RelationColumn, Transaction, Update
 from cdc.state.position import Fenced
-from contexts.errors import CarveoutError, DatabaseUnreachable, StreamStopped
-from contexts.model import Options, TableName
+from contexts.databases import Database
+from contexts.errors import AccessDenied, CarveoutError, DatabaseUnreachable, StreamStopped
+from contexts.model import Options, Side, TableName
 from tests.apply.conftest import OPTIONS, STREAM, World
 
 T = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -86,6 +88,19 @@ def test_a_large_transaction_flows_through_in_chunks(world: World) -> None:
     assert world.rows(world.service, "public.t") == []
     world.applier.commit()
     assert len(world.same()) > 7000
+    assert world.applier.fallbacks == 0
+
+
+def test_thousands_of_composite_keys_are_deleted_at_once(world: World) -> None:
+    world.both("CREATE TABLE t (a int, b text, PRIMARY KEY (a, b))")
+    world.start("t")
+    world.write("INSERT INTO t SELECT i, i FROM generate_series(1, 20000) i")
+    world.write("DELETE FROM t WHERE a % 4 > 0")
+    world.replicate()
+    assert len(world.same()) == 5000
+    world.write("DELETE FROM t")
+    world.replicate()
+    assert world.same() == []
     assert world.applier.fallbacks == 0
 
 
@@ -188,6 +203,37 @@ def test_a_row_that_is_not_as_expected_stops_the_stream(
     assert "bad" not in str(raised.value)
     assert raised.value.next_step
     assert (stored(world), world.rows(world.service, "public.t")) == (durable, before)
+
+
+def test_a_missing_and_a_doubled_row_do_not_cancel_out(world: World) -> None:
+    world.both(T)
+    world.start("t")
+    world.write("INSERT INTO t SELECT i, 'a' FROM generate_series(1, 9) i")
+    world.replicate()
+    world.service.execute("ALTER TABLE public.t DROP CONSTRAINT t_pkey")
+    world.service.execute("DELETE FROM public.t WHERE id = 1")
+    world.service.execute("INSERT INTO public.t VALUES (2, 'twice')")
+    world.open()
+    world.write("UPDATE t SET v = 'x'")
+    with pytest.raises(StreamStopped, match=r"\(id\)=\(1\): no row"):
+        world.replicate()
+
+
+def test_the_fast_path_works_again_after_it_gave_way(world: World) -> None:
+    world.both("CREATE TABLE t (id int PRIMARY KEY, u int UNIQUE)")
+    world.start("t")
+    world.write("INSERT INTO t SELECT i, i FROM generate_series(1, 9) i")
+    world.replicate()
+    world.write(
+        "UPDATE t SET u = 99 WHERE id = 1", "UPDATE t SET u = 1 WHERE id = 2", "UPDATE t SET u = 2 WHERE id = 1",
+        "UPDATE t SET u = u + 100 WHERE id > 5",
+    )  # fmt: skip
+    world.replicate()
+    assert world.applier.fallbacks == 1
+    world.write("UPDATE t SET u = u + 1000")
+    world.replicate()
+    assert world.applier.fallbacks == 1
+    assert len(world.same()) == 9
 
 
 def test_an_applier_that_failed_takes_nothing_more(world: World) -> None:
@@ -322,6 +368,34 @@ def test_a_read_only_server_is_named(world: World) -> None:
     with pytest.raises(CarveoutError, match="read-only") as raised:
         world.replicate()
     assert not raised.value.transient
+
+
+def test_a_role_that_may_not_silence_triggers_is_told_what_to_grant(world: World) -> None:
+    role = f"plain_{uuid.uuid4().hex[:8]}"
+    world.service.execute(f"CREATE ROLE {role} LOGIN")
+    plain = Database(Side.SERVICE, world.pair.service.url.replace("postgres@", f"{role}@"))
+    with pytest.raises(AccessDenied, match="session_replication_role") as raised:
+        Applier(plain, STREAM, [TableName("public", "t")], OPTIONS, owner=uuid.uuid4())
+    assert f"TO {role}" in raised.value.next_step
+    world.service.execute(f"DROP ROLE {role}")
+
+
+def test_relations_of_one_table_that_alternate_keep_the_order(world: World) -> None:
+    """As when streamed transactions bring relations of their own between those of the session."""
+    world.both("CREATE TABLE t (id int PRIMARY KEY, v text, c text)")
+    applier = world.start("t")
+    key = RelationColumn("id", 23, -1, True)
+    v, c = RelationColumn("v", 25, -1, False), RelationColumn("c", 25, -1, False)
+    narrow = Relation(1, TableName("public", "t"), "d", (key, v))
+    wide = Relation(1, TableName("public", "t"), "d", (key, v, c))
+    changes: list[Change] = [
+        Insert(narrow, [b"1", b"first"]),
+        Update(wide, [b"1", b"second", b"c"], None, False),
+        Update(narrow, [b"1", b"third"], None, False),
+    ]
+    applier.apply(Transaction(1, 8, 16, 0, changes, len(changes), 30))
+    applier.commit()
+    assert world.rows(world.service, "public.t") == [b"1\tthird\tc\n"]
 
 
 def test_a_stream_without_position_cannot_be_applied(world: World) -> None:

@@ -55,6 +55,7 @@ def test_an_insert_replaces_the_row(half: World) -> None:
     half.replicate()
     known = "(SELECT * FROM public.t WHERE id < 10 OR id > 19) AS known"
     assert half.rows(half.service, "public.t") == half.rows(half.shared, known)
+    assert half.applier.fallbacks == 0
 
 
 def test_a_key_that_leaves_a_range_to_come_with_unchanged_values_is_brought_later(half: World) -> None:

@@ -69,7 +69,8 @@ SHAPES = (
         {"id": INTS, "v": WORDS},
     ),
     Shape(
-        "scaled", "CREATE TABLE scaled (n numeric, f float8, i interval, c char(3), v text[], PRIMARY KEY (n, f, i, c))",  # noqa: E501
+        "scaled",
+        "CREATE TABLE scaled (n numeric, f float8, i interval, c char(3), v text[], PRIMARY KEY (n, f, i, c))",
         {
             "n": ("1.0", "1.00", "'NaN'"), "f": ("0", "'-0'"), "i": ("'1 mon'", "'30 days'"), "c": ("'a'", "'b'"),
             "v": ("ARRAY['a', null]", "'{}'", "null"),

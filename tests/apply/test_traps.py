@@ -189,7 +189,7 @@ def test_enum_composite_domain_and_text_keys(world: World) -> None:
     assert len(world.same()) == 11
 
 
-def test_a_unique_value_that_moves_between_rows(world: World) -> None:
+def test_a_unique_value_that_moves_between_rows(world: World, path: str) -> None:
     world.both("CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE)")
     world.start("t")
     world.write("INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 6) i")
@@ -200,6 +200,7 @@ def test_a_unique_value_that_moves_between_rows(world: World) -> None:
     )  # fmt: skip
     world.replicate()
     assert len(world.same()) == 6
+    assert world.applier.fallbacks == (path == "fast")
 
 
 def test_insert_delete_insert_of_one_key(world: World) -> None:
