@@ -102,7 +102,7 @@ def test_a_table_that_others_refer_to_is_emptied_all_the_same(pair: Databases, s
 
 def test_key_ranges_go_on_over_cycles_with_writes_in_between(pair: Databases, small_parts: None) -> None:
     both(pair, FILLED)
-    execute(pair.shared, FILL.format(2000))
+    execute(pair.shared, FILL.format(900))
     chance = random.Random(5)
     results = []
     with pair.shared.connect("test") as open_, pair.service.connect("test") as closed:
@@ -123,7 +123,7 @@ def test_key_ranges_go_on_over_cycles_with_writes_in_between(pair: Databases, sm
 
 def _write(open_: Connection, closed: Connection, chance: random.Random) -> None:
     """One change on the open side, and on the closed one what the applier does with it between cycles."""
-    key, other = chance.randint(-50, 2100), chance.randint(-3000, 5000)
+    key, other = chance.randint(-50, 1000), chance.randint(-1500, 2500)
     match chance.choice(["insert", "update", "delete", "move"]):
         case "insert":
             row = open_.execute(
