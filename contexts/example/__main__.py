@@ -39,7 +39,9 @@ def create(url: str, accounts: int, payments: int) -> None:
 @main.command()
 @_URL
 @_LEDGER
-@click.option("--rate", default=200.0, show_default=True, help="Write transactions per second.")
+@click.option(
+    "--rate", default=200.0, show_default=True, type=click.FloatRange(0.1), help="Write transactions per second."
+)
 @click.option("--seconds", default=30.0, show_default=True)
 def load(url: str, path: Path, rate: float, seconds: float) -> None:
     """Run the services for a while."""
