@@ -26,8 +26,6 @@ PENDING_READMES = {
     "cdc/kafka",
     "cdc/kafka/decoder",
     "cdc/source",
-    "contexts/example",
-    "contexts/scaffold",
     "migrator/checks",
     "migrator/checks/access",
     "migrator/checks/server",

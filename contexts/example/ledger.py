@@ -93,7 +93,7 @@ def read(path: Path) -> Account:
     account, by_id = Account(), dict[str, Entry]()
     for number, line in _lines(path):
         try:
-            _enter(account, by_id, line)
+            _enter(account, by_id, json.loads(line))
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerBroken(f"{path}:{number}: {error!r}") from error
     return account
@@ -109,10 +109,10 @@ def longest_pause_s(account: Account, context: str) -> float:
     return max((after - before for before, after in pairwise(times)), default=0.0)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if line.endswith(b"\n"):  # a last line cut short by a crash was never acted on
-            yield number, json.loads(line)
+            yield number, line
 
 
 def _enter(account: Account, by_id: dict[str, Entry], line: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Load:
     """Runs the services until it is stopped; a context manager starts and stops it.
 
     :param gates: makes the gate of each service by its role.
-    :param rate: write transactions per second in all; 0 for as many as there can be.
+    :param rate: write transactions per second in all, as far as the databases keep up.
     """
 
     def __init__(self, gates: GateMaker, ledger: Ledger, *, rate: float = 200.0, seed: int = 0) -> None:
@@ -184,7 +184,7 @@ class _Pace:
     """Keeps a rate without making up for long waits in one burst."""
 
     def __init__(self, rate: float, stop: threading.Event) -> None:
-        self._period = 1.0 / rate if rate else 0.0
+        self._period = 1.0 / rate
         self._stop = stop
         self._next = time.monotonic()
 
@@ -192,4 +192,4 @@ class _Pace:
         """Wait for the next turn; false once the load is to stop."""
         now = time.monotonic()
         self._next = max(self._next + self._period, now - 1.0)
-        return not self._stop.wait(max(0.0, self._next - now)) if self._next > now else not self._stop.is_set()
+        return not self._stop.wait(max(0.0, self._next - now))

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from psycopg.pq import TransactionStatus
 
 from contexts import sqlfiles
 from contexts.databases import Connection
@@ -69,8 +72,8 @@ class Verdict:
 def oracle(where: Connection | Mapping[str, Connection], path: Path) -> Verdict:
     """Judge a load that has ended by its ledger at ``path``.
 
-    :param where: the database of all contexts, or that of each one by name: the open sides. The connections must be
-        outside transactions and may read all tables; each is read under one snapshot.
+    :param where: the database of all contexts, or that of each one by name: the open sides. The connections' role
+        may read all tables. Each is read under one snapshot; one that is inside a transaction is read as that sees it.
     :raises LedgerBroken: the ledger itself makes no sense, or it does not say what was there before.
     """
     account = ledger.read(path)
@@ -83,8 +86,7 @@ def oracle(where: Connection | Mapping[str, Connection], path: Path) -> Verdict:
     problems: list[Problem] = []
     for context, tables in CONTEXTS.items():
         conn = connections[context]
-        with conn.transaction():
-            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with _one_snapshot(conn):
             actual |= _read(conn, tables, told.states)
             found[context] = fingerprint(conn, context, told.states)
             problems += _sums(conn) if context == "wallet" else ()
@@ -115,6 +117,15 @@ def fingerprint(conn: Connection, context: str, own: Iterable[Entity]) -> dict[s
     if context == "wallet":
         found["versions"] = conn.execute(_SQL["versions"]).fetchall()[0][0]
     return found
+
+
+@contextmanager
+def _one_snapshot(conn: Connection) -> Iterator[None]:
+    outside = conn.info.transaction_status is TransactionStatus.IDLE
+    with conn.transaction():
+        if outside:
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def _read(conn: Connection, tables: Iterable[str], entities: Iterable[Entity]) -> dict[Entity, State]:

@@ -53,8 +53,8 @@ def read_shape(conn: Connection, names: Iterable[TableName]) -> Shape:
 
 
 def table_oids(conn: Connection, names: Iterable[TableName]) -> list[int]:
-    """The tables and all their partitions."""
-    return [table.oid for table in catalog.read_tables(conn, names).values()]
+    """The tables and all their partitions, but for foreign ones."""
+    return [table.oid for table in catalog.read_tables(conn, names).values() if table.kind in ("r", "p")]
 
 
 def needed(conn: Connection, tables: list[int]) -> Needed:
