@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 
 import pytest
@@ -182,8 +183,6 @@ def test_a_foreign_key_into_the_context_can_be_declared_as_the_fix_says(case: Ca
 
 
 def _toml_in(fix: str) -> dict[str, object]:
-    import tomllib
-
     declaration, _, _ = fix.partition("-- or drop it")
     return tomllib.loads("\n".join(line.removeprefix("-- ") for line in declaration.splitlines()[1:]))
 
