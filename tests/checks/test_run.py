@@ -115,7 +115,7 @@ def command(case: Case, folder: Path, *arguments: str) -> subprocess.CompletedPr
 def test_the_command_ends_with_0_without_blockers(case: Case, project_folder: Path) -> None:
     done = command(case, project_folder, "wallet")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{len(registry.NAMES)} checks of context wallet: 0 blocker, 0 warning, 2 info" in done.stdout
+    assert f"{len(registry.NAMES)} checks of context wallet; blockers: 0, warnings: 0, infos: 2" in done.stdout
     assert done.stdout.endswith("next: carveout prepare wallet\n")
 
 
@@ -126,7 +126,7 @@ def test_the_command_ends_with_4_and_shows_the_fix(case: Case, project_folder: P
     lines = done.stdout.splitlines()
     assert lines[0].startswith("blocker: app.accounts on the shared side: is unlogged")  # blockers first
     assert lines[1] == '    ALTER TABLE "app"."accounts" SET LOGGED;'
-    assert "2 checks of context wallet: 1 blocker, 1 warning, 0 info" in done.stdout
+    assert "2 checks of context wallet; blockers: 1, warnings: 1, infos: 0" in done.stdout
 
 
 def test_the_json_shape(case: Case, project_folder: Path) -> None:
