@@ -64,7 +64,7 @@ def test_slots_that_others_use_are_not_free(own_server: OwnServer, case: Case) -
     for name in ("backup", "carveout_wallet_1"):
         case.sql(SERVICE, f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")
     assert case.find("slots") == []  # one of the two is ours
-    case.sql(SERVICE, "SELECT pg_create_logical_replication_slot('reports', 'pgoutput')")
+    case.sql(SERVICE, "SELECT pg_create_logical_replication_slot('carveout_wallet_two_1', 'pgoutput')")
     found = case.only("slots")
     assert found.message == "3 of 3 are in use, 1 more are needed"
     assert statements_of(found.fix) == ['ALTER SYSTEM SET "max_replication_slots" = 4;']
