@@ -55,8 +55,8 @@ class Report:
                 if finding.severity is severity:
                     yield from _finding_lines(finding)
         counts = self._counts()
-        found = ", ".join(f"{counts[severity]} {severity}" for severity in Severity)
-        yield f"{len(self.checks)} checks of context {self.context}: {found}"
+        found = ", ".join(f"{severity}s: {counts[severity]}" for severity in Severity)
+        yield f"{len(self.checks)} checks of context {self.context}; {found}"
         yield f"next: {self.next_steps[0]}" + (", once the blockers are gone" if self.blockers else "")
 
     def _counts(self) -> Counter[Severity]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
+from migrator.cli.common import context_argument, print_json, project_option
+
 
 @click.command()
-@click.argument("context_name", metavar="CONTEXT")
-@click.option(
-    "--project",
-    "project_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Folder of carveout.toml (default: here or above).",
-)
+@context_argument
+@project_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (shape: docs/checks.md).")
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this check; may be given again.")
 def check(context_name: str, project_dir: Path | None, as_json: bool, only: tuple[str, ...]) -> None:
@@ -31,5 +26,8 @@ def check(context_name: str, project_dir: Path | None, as_json: bool, only: tupl
 
     project = load_project(project_dir)
     report = run_checks(project, load_context(project, context_name), only)
-    click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(report.lines()))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        click.echo("\n".join(report.lines()))
     sys.exit(report.exit_code)

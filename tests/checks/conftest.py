@@ -46,10 +46,13 @@ class Case:
         url = self.databases.service.url
         return Context.model_validate({"name": "wallet", "service": {"url": url}, **self.fields})
 
+    @property
+    def project(self) -> Project:
+        return Project.model_validate({"shared": {"url": self.databases.shared.url}})
+
     def report(self, *only: str) -> Report:
         """Run the checks as a user's call does."""
-        project = Project.model_validate({"shared": {"url": self.databases.shared.url}})
-        return run_checks(project, self.context, only)
+        return run_checks(self.project, self.context, only)
 
     def find(self, check: str) -> list[Finding]:
         """What one check finds."""

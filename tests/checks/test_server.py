@@ -178,13 +178,6 @@ def test_clocks_that_differ(
     assert [found.severity for found in case.find("clocks")] == ([severity] if severity else [])
 
 
-def test_a_clock_is_compared_without_the_time_of_the_question(case: Case) -> None:
-    with psycopg.connect(case.databases.shared.url) as conn:
-        moment = conn.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
-    assert moment
-    assert case.find("clocks") == []
-
-
 def test_prepared_transactions_are_named(case: Case) -> None:
     case.sql(SHARED, "BEGIN", "INSERT INTO app.accounts VALUES (1, 1)", "PREPARE TRANSACTION 'it''s one'")
     case.sql(SERVICE, "BEGIN", "CREATE TABLE other ()", "PREPARE TRANSACTION 'two'")
@@ -219,7 +212,7 @@ def test_transactions_that_may_not_be_seen_are_not_silence(case: Case, role: Cal
     case.connect_as(SHARED, role("checks_mover"))
     found = case.only("transactions")
     assert (found.severity, found.object) == (WARNING, "role checks_mover")
-    assert found.fix == 'GRANT "pg_read_all_stats" TO "checks_mover";' or "GRANT pg_read_all_stats" in found.fix
+    assert found.fix == 'GRANT pg_read_all_stats TO "checks_mover";'
     case.fix(found)
     assert case.find("transactions") == []
 

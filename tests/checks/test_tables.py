@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from migrator.checks import Severity
@@ -182,8 +184,6 @@ def test_a_foreign_key_into_the_context_can_be_declared_as_the_fix_says(case: Ca
 
 
 def _toml_in(fix: str) -> dict[str, object]:
-    import tomllib
-
     declaration, _, _ = fix.partition("-- or drop it")
     return tomllib.loads("\n".join(line.removeprefix("-- ") for line in declaration.splitlines()[1:]))
 
@@ -230,6 +230,21 @@ def test_a_foreign_table_as_partition_is_refused(case: Case) -> None:
     found = case.only("partitions")
     assert (found.severity, found.object) == (BLOCKER, "app.far")
     assert found.fix == 'ALTER TABLE "app"."events" DETACH PARTITION "app"."far";'
+    case.fix(found)
+    assert case.find("partitions") == []
+
+
+def test_a_partition_that_is_half_detached_is_finished_first(case: Case) -> None:
+    case.sql(SHARED, *PARTITIONED)
+    case.declare("app.events")
+    with psycopg.connect(case.databases.shared.url) as reader:
+        reader.execute("SELECT FROM app.events")  # the second half of a concurrent detach waits for this
+        detach = "ALTER TABLE app.events DETACH PARTITION app.events_1 CONCURRENTLY"
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            case.sql(SHARED, "SET statement_timeout = '300ms'", detach)
+    found = case.only("partitions")
+    assert (found.severity, found.object) == (BLOCKER, "app.events_1")
+    assert found.fix == 'ALTER TABLE "app"."events" DETACH PARTITION "app"."events_1" FINALIZE;'
     case.fix(found)
     assert case.find("partitions") == []
 

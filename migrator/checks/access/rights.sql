@@ -21,19 +21,25 @@ ORDER BY r.rolname
 
 -- name: missing_privileges
 -- Both sides are written: the closed one by the stream. Sequences are read and set by a switch.
-SELECT 'TABLE', n.nspname, c.relname, array_agg(p.privilege ORDER BY p.privilege)
-FROM pg_class c
+WITH lacking AS (
+    SELECT 'TABLE' AS kind, c.oid, array_agg(p.privilege ORDER BY p.privilege) AS missing
+    FROM pg_class c
+    CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p (privilege)
+    WHERE c.oid = ANY (%(tables)s) AND NOT has_table_privilege(c.oid, p.privilege)
+    GROUP BY c.oid
+    UNION ALL
+    SELECT 'SEQUENCE', c.oid, array_agg(p.privilege ORDER BY p.privilege)
+    FROM pg_class c
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+     AND d.refobjid = ANY (%(tables)s) AND d.deptype IN ('a', 'i')
+    CROSS JOIN unnest('{SELECT,UPDATE}'::text[]) AS p (privilege)
+    WHERE CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, p.privilege) END
+    GROUP BY c.oid
+)
+SELECT lacking.kind, lacking.missing, array_agg(n.nspname::text ORDER BY n.nspname, c.relname),
+       array_agg(c.relname::text ORDER BY n.nspname, c.relname)
+FROM lacking
+JOIN pg_class c ON c.oid = lacking.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS p (privilege)
-WHERE c.oid = ANY (%(tables)s) AND NOT has_table_privilege(c.oid, p.privilege)
-GROUP BY n.nspname, c.relname
-UNION ALL
-SELECT 'SEQUENCE', n.nspname, c.relname, array_agg(p.privilege ORDER BY p.privilege)
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN unnest('{SELECT,UPDATE}'::text[]) AS p (privilege)
-WHERE c.relkind = 'S' AND NOT has_sequence_privilege(c.oid, p.privilege)
-  AND c.oid IN (SELECT objid FROM pg_depend
-                WHERE classid = 'pg_class'::regclass AND refobjid = ANY (%(tables)s) AND deptype IN ('a', 'i'))
-GROUP BY n.nspname, c.relname
-ORDER BY 1 DESC, 2, 3
+GROUP BY lacking.kind, lacking.missing
+ORDER BY 1 DESC, 2

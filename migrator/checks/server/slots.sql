@@ -2,7 +2,7 @@
 WITH own AS (
     SELECT count(*) AS slots, count(active_pid) AS senders
     FROM pg_replication_slots
-    WHERE slot_name ~ ('^carveout_' || %(context)s || '(_[0-9]+)?(_|$)')
+    WHERE slot_name ~ ('^carveout_' || %(context)s || '_(barrier_)?[0-9]+$')
 )
 SELECT 'max_replication_slots', current_setting('max_replication_slots')::int,
        (SELECT count(*) FROM pg_replication_slots), own.slots

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
+from cdc.names import publication_name
 from contexts import sqlfiles
 from contexts.model import Side, TableName
 from migrator.checks.environment import Environment
@@ -35,7 +36,7 @@ def _slots(environment: Environment, side: Side) -> Iterator[Finding]:
 
 
 def _publication(environment: Environment, side: Side) -> Iterator[Finding]:
-    name = f"carveout_{environment.context.name}"
+    name = publication_name(environment.context.name)
     if environment.row(side, _SQL["published"], [name])[0]:
         # A prepare that was killed leaves it too, and goes on from it.
         message = "is there already: of an earlier migration, or of a prepare that did not end"

@@ -3,7 +3,7 @@ WITH mentioned AS (
     SELECT p.oid, w.name
     FROM pg_proc p
     CROSS JOIN unnest(%(names)s::text[], %(patterns)s::text[]) AS w (name, pattern)
-    WHERE p.prosrc ~ w.pattern
+    WHERE p.oid >= 16384 AND p.prosrc ~ w.pattern -- what PostgreSQL brings along mentions no table of ours
     UNION
     SELECT d.objid, w.name
     FROM unnest(%(tables)s::oid[], %(names)s::text[]) AS w (oid, name)
