@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from cdc.events import Change, Relation
-from cdc.source.pgoutput import CHANGES, RECORDS, Decoder, record_xid
+from cdc.source.pgoutput import CHANGES, Decoder, record_xid
 from cdc.source.spool import Spool
+from cdc.source.subtransactions import Subtransactions
 
 #: What a record costs in memory beyond its bytes: the object's header and its place in the list.
 RECORD_OVERHEAD: Final = 48
@@ -83,25 +84,20 @@ class StreamedBuffer(Buffer):
         super().__init__(xid, {})
         #: By OID: the last relation described, and the number of that message in the stream.
         self.described: dict[int, tuple[int, Relation]] = {}
-        self._aborted: set[int] = set()
-        self._shares: dict[int, list[int]] = {}
+        self._parts = Subtransactions(xid)
 
     def add(self, tag: int, payload: bytes) -> int:
-        share = self._shares.setdefault(record_xid(payload), [0, 0])
-        share[0] += tag in CHANGES
-        share[1] += len(payload)
+        self._parts.add(record_xid(payload), tag in CHANGES, len(payload))
         return super().add(tag, payload)
 
     def abort(self, subxid: int) -> None:
         """A subtransaction was rolled back: its changes are left out."""
         # Its relations stay: the server counts them as described for the rest of the transaction.
-        self._aborted.add(subxid)
-        size, length = self._shares.pop(subxid, (0, 0))
+        size, length = self._parts.abort(subxid)
         self.size -= size
         self.bytes -= length
 
     def _kept(self, records: Iterable[bytes]) -> Iterable[bytes]:
-        if not self._aborted:
+        if not self._parts.any_aborted:
             return records
-        aborted, descriptions = self._aborted, RECORDS - CHANGES
-        return (r for r in records if r[0] in descriptions or record_xid(r) not in aborted)
+        return (r for r in records if r[0] not in CHANGES or not self._parts.is_aborted(record_xid(r)))

@@ -42,6 +42,10 @@ class ServerIdentity(NamedTuple):
     timeline: int
 
 
+class ChangesSkipped(psycopg.OperationalError):
+    """The server warned that the stream leaves changes out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keepalive:
     """The server has sent everything that committed before ``lsn``."""
@@ -69,7 +73,7 @@ class ReplicationConnection:
             raise database.connection_error(psycopg.OperationalError(message))
         #: The server's limit for our silence in seconds, 0 where it has none; known once the stream has started.
         self.sender_timeout_s = 0.0
-        self._skipped: psycopg.Error | None = None
+        self._skipped: ChangesSkipped | None = None
         self.pg.notice_handler = self._on_notice
         self._socket = self.pg.socket
         self._poll = select.poll()
@@ -124,7 +128,7 @@ class ReplicationConnection:
         statement = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} ({})").format(
             sql.Identifier(slot),
             sql.SQL(format_lsn(lsn)),
-            sql.SQL(", ").join(sql.SQL("{} {}").format(sql.SQL(k), sql.Literal(v)) for k, v in options.items()),
+            sql.SQL(", ").join(sql.SQL("{} {}").format(sql.SQL(k), _string(v)) for k, v in options.items()),
         )
         result = self.pg.exec_(_text(statement))
         if result.status != pq.ExecStatus.COPY_BOTH:
@@ -220,15 +224,22 @@ class ReplicationConnection:
 
     def _on_notice(self, result: pq.abc.PGresult) -> None:
         """Called while messages are read, so a warning takes effect before what was sent after it."""
+        # The result is gone after this call: only text may be kept.
         warning = psycopg.errors.error_from_result(result)
+        message = str(warning.diag.message_primary)
+        logger.warning("the server warned: %s", message)
         # From 18 on a publication that is missing where the slot reads is only warned of.
         if isinstance(warning, psycopg.errors.ObjectNotInPrerequisiteState):
-            self._skipped = warning
-        logger.warning("the server warned: %s", warning.diag.message_primary)
+            self._skipped = ChangesSkipped(message)
 
 
 def _text(statement: sql.Composable) -> bytes:
     return statement.as_bytes(None)
+
+
+def _string(value: str) -> sql.SQL:
+    # The replication grammar has no E'' strings, which psycopg's literals use where there is a backslash.
+    return sql.SQL("'" + value.replace("'", "''") + "'")
 
 
 def _rows(result: pq.abc.PGresult) -> list[tuple[str | None, ...]]:

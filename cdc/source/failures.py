@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import errors
 
+from cdc.source.connection import ChangesSkipped
 from contexts.databases import Database
 from contexts.errors import (
     AccessDenied,
@@ -70,10 +71,8 @@ def named(error: psycopg.Error, database: Database, slot: str, publication: str)
     match error:
         case errors.ObjectInUse():
             return slot_active(slot, "unknown")
-        case errors.UndefinedObject():
+        case errors.UndefinedObject() | ChangesSkipped():
             # The slot was there a moment ago: the plugin looks for its publication at the first change.
-            return publication_missing(publication, reason)
-        case errors.ObjectNotInPrerequisiteState() if error.diag.severity_nonlocalized == "WARNING":
             return publication_missing(publication, reason)
         case errors.ObjectNotInPrerequisiteState() | errors.UndefinedFile():
             return slot_lost(slot, f"cannot be read: {reason}")

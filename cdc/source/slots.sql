@@ -2,8 +2,10 @@
 SELECT s.plugin, s.database, s.temporary, s.two_phase, s.active_pid,
        s.confirmed_flush_lsn::text, s.restart_lsn::text, s.wal_status,
        coalesce(to_jsonb(s) ->> 'invalidation_reason',
-                CASE WHEN (to_jsonb(s) ->> 'conflicting')::bool THEN 'conflict with recovery'
-                     WHEN s.wal_status = 'lost' THEN 'wal_removed' END),
+                -- before 17 the reason shows only in what is left of the slot
+                CASE WHEN s.wal_status = 'lost' AND s.restart_lsn IS NULL THEN 'wal_removed'
+                     WHEN (to_jsonb(s) ->> 'conflicting')::bool THEN 'conflict with recovery'
+                     WHEN s.wal_status = 'lost' THEN 'lost' END),
        pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
                        s.confirmed_flush_lsn)::int8
 FROM pg_replication_slots s

@@ -68,8 +68,8 @@ class Upstream:
         with self.open(position, **options) as source:
             return [change for _, changes in until_mark(source) for change in changes]
 
-    def wal_lsn(self) -> int:
-        return parse_lsn(self.value("SELECT pg_current_wal_insert_lsn()::text"))
+    def flushed_lsn(self) -> int:
+        return parse_lsn(self.value("SELECT pg_current_wal_flush_lsn()::text"))
 
     def confirmed(self) -> int:
         return slot_status(self.conn, self.slot).confirmed_flush_lsn or 0
