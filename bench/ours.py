@@ -19,6 +19,7 @@ from cdc.source.embedded import EmbeddedSource
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position, StreamId
+from cdc.worker.garbage import collect_rarely
 from cdc.worker.initial import InitialCopy, open_source
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
@@ -120,6 +121,7 @@ def apply(ends: Ends) -> Details:
     context = _context(ends)
     last = data.log_end(ends.source)
     names, options = context.table_names, context.options
+    collect_rarely()  # as the worker's process does
     with (
         closing(Applier(service, STREAM, names, options, owner=uuid.uuid4())) as applier,
         _source(shared, context, applier.position) as source,
