@@ -8,7 +8,7 @@ from functools import partial
 
 from psycopg import sql
 
-from bench import data, peers
+from bench import data, ours, peers
 from bench.harness import Comparison, Contestant, Details, Ends, Rig, compare
 
 _POLL_S = 0.02
@@ -19,7 +19,10 @@ def contest(bench: Rig, rows: int, rounds: int, jobs: int) -> Comparison:
     """Copy ``rows`` ledger entries and their wallets with every mover there is."""
     bench.recreate(bench.source)
     data.make(bench.ends.source, rows)
-    contestants = [Contestant("native initial sync", native, _with_keys, _finish_native)]
+    contestants = [
+        Contestant("carveout", partial(ours.copy, jobs=jobs), ours.begin_copy, ours.end_copy),
+        Contestant("native initial sync", native, _with_keys, _finish_native),
+    ]
     if peers.pgcopydb():
         run = partial(pgcopydb, major=bench.source.major, jobs=jobs)
         contestants.append(Contestant("pgcopydb 0.10", run, _empty, data.require_equal))

@@ -7,10 +7,12 @@ from psycopg import sql
 
 from bench.harness import BenchError, Rig
 from cdc.lsn import parse_lsn
+from cdc.names import publication_name
 from contexts.sqlfiles import load
 
 WALLETS_PER_ENTRY = 1 / 20
-PUBLICATION = "bench"
+CONTEXT = "bench"
+PUBLICATION = publication_name(CONTEXT)
 TABLES = ("wallet", "ledger_entry")
 _SQL = load("bench", "data.sql")
 

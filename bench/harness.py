@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing as mp
+import os
 import shutil
 import statistics
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.proc import cpu_seconds, private_bytes
+from bench.proc import cpu_seconds, machine_cpu_seconds, private_bytes
 from contexts.embedded import Server
 
 #: What a ``run`` returns for the report: counts, times of its phases.
@@ -103,6 +104,8 @@ class Round:
     seconds: float
     cpu_s: dict[str, float]
     peak_mb: dict[str, float]
+    #: How much of the machine's processors went to processes that are none of ours, from 0 to 1.
+    others: float
     details: Details
 
 
@@ -167,6 +170,7 @@ def measure(bench: Rig, contestant: Contestant) -> Round:
 def _timed(bench: Rig, contestant: Contestant, pipe: Pipe, pid: int) -> Round:
     pids = {"client": pid, "source": _postmaster(bench.source), "target": _postmaster(bench.target)}
     before = {name: cpu_seconds(one) for name, one in pids.items()}
+    machine, own = machine_cpu_seconds(), cpu_seconds(os.getpid())
     peak = dict.fromkeys(pids, 0)
     start = time.perf_counter()
     pipe.send("go")
@@ -174,8 +178,10 @@ def _timed(bench: Rig, contestant: Contestant, pipe: Pipe, pid: int) -> Round:
         peak = {name: max(peak[name], private_bytes(one)) for name, one in pids.items()}
     seconds = time.perf_counter() - start
     cpu = {name: round(cpu_seconds(one) - before[name], 2) for name, one in pids.items()}
+    foreign = machine_cpu_seconds() - machine - (cpu_seconds(os.getpid()) - own)
+    others = round(max(0.0, foreign) / seconds / (os.cpu_count() or 1), 2)
     details = _answer(pipe, contestant)
-    return Round(seconds, cpu, {name: round(size / 2**20, 1) for name, size in peak.items()}, details)
+    return Round(seconds, cpu, {name: round(size / 2**20, 1) for name, size in peak.items()}, others, details)
 
 
 def _postmaster(server: Server) -> int:

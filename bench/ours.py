@@ -1,50 +1,100 @@
-"""Carveout as a contestant: only its public interfaces, with the defaults of its options."""
+"""Carveout as a contestant: the worker's own loops, with the defaults of the options."""
 
 from __future__ import annotations
 
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench import data
-from bench.backlog import RUN_SLOT, begin
+from bench import backlog, data
 from bench.harness import Details, Ends, Rig
 from cdc import state
 from cdc.apply import Applier
+from cdc.copy import CopyProgress
 from cdc.events import Event, Idle, Transaction
 from cdc.source.embedded import EmbeddedSource
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position, StreamId
+from cdc.worker.garbage import collect_rarely
+from cdc.worker.initial import InitialCopy, open_source
+from cdc.worker.signals import Signals
+from cdc.worker.stream import Stream
 from contexts.databases import Database
 from contexts.errors import CarveoutError
-from contexts.model import Options, Side, TableName
+from contexts.model import Context, Options, Service, Side, Table, TableName
 
-STREAM = StreamId("bench", 1)
-OPTIONS = Options()
+STREAM = StreamId(data.CONTEXT, 1)
 _WAIT_S = 0.2
 
 
-def sides(ends: Ends) -> tuple[Database, Database]:
-    """The source as the shared side, the target as the service's."""
-    return Database(Side.SHARED, ends.source), Database(Side.SERVICE, ends.target)
+class _Quiet:
+    """Never stops, never pauses."""
+
+    def should_stop(self) -> bool:
+        return False
+
+    def is_paused(self) -> str | None:
+        return None
+
+    def snapshot_imported(self) -> None:
+        pass
+
+    def progress(self, progress: CopyProgress) -> None:
+        pass
+
+
+def begin_copy(bench: Rig) -> None:
+    """Empty tables with their primary keys, as the first revision of a service makes them."""
+    bench.recreate(bench.target)
+    with data.connect(bench.ends.target) as conn:
+        data.execute(conn, "tables", "keys")
+    state.install(sides(bench.ends)[1])
+
+
+def copy(ends: Ends, jobs: int) -> Details:
+    """The initial copy from the making of the slot to the last secondary index."""
+    shared, service = sides(ends)
+    with tempfile.TemporaryDirectory() as spool:
+        InitialCopy(
+            shared,
+            service,
+            _context(ends, Options(copy_workers=jobs)),
+            STREAM,
+            owner=uuid.uuid4(),
+            signals=Signals(),
+            control=_Quiet(),
+            spool=Path(spool),
+            build_indexes=partial(_build_indexes, ends),
+        ).run()
+    return {}
+
+
+def end_copy(bench: Rig) -> None:
+    """The slot would keep the log of all rounds to come."""
+    data.require_equal(bench)
+    with data.connect(bench.ends.source) as conn, data.connect(bench.ends.target) as target:
+        where = position.read(target, STREAM)
+        assert where is not None
+        conn.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (where.slot,))
 
 
 def begin_stream(bench: Rig) -> None:
     """The state before the backlog, and a position that stands at the run's slot."""
-    begin(bench)
+    backlog.begin(bench)
     shared, service = sides(bench.ends)
     state.install(service)
     with shared.connect("bench") as source, service.connect("bench") as target:
         identity = source.execute(
             "SELECT system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
         ).fetchone()
-        confirmed = slot_status(source, RUN_SLOT).confirmed_flush_lsn
+        confirmed = slot_status(source, backlog.RUN_SLOT).confirmed_flush_lsn
         if identity is None or confirmed is None:
-            raise CarveoutError(f"slot {RUN_SLOT} was not made", next_step="run the bench again")
-        position.create(target, STREAM, Position(identity[0], identity[1], RUN_SLOT, confirmed))
+            raise CarveoutError(f"slot {backlog.RUN_SLOT} was not made", next_step="run the bench again")
+        position.create(target, STREAM, Position(identity[0], identity[1], backlog.RUN_SLOT, confirmed))
 
 
 def read(ends: Ends) -> Details:
@@ -53,9 +103,8 @@ def read(ends: Ends) -> Details:
     with service.connect("bench") as conn:
         start = position.read(conn, STREAM)
     assert start is not None
-    last, rows = data.log_end(ends.source), 0
-    with open_source(shared, start) as source:
-        reached = 0
+    last, rows, reached = data.log_end(ends.source), 0, 0
+    with _source(shared, _context(ends), start) as source:
         while reached < last:
             event = source.poll(_WAIT_S)
             if isinstance(event, Transaction):
@@ -67,40 +116,45 @@ def read(ends: Ends) -> Details:
 
 
 def apply(ends: Ends) -> Details:
-    """Source and applier, until the position has passed the end of the backlog."""
+    """The worker's stream, until the position has passed the end of the backlog."""
     shared, service = sides(ends)
+    context = _context(ends)
     last = data.log_end(ends.source)
-    tables = [TableName("public", name) for name in data.TABLES]
-    applier = Applier(service, STREAM, tables, OPTIONS, owner=uuid.uuid4())
-    commits = 0
-    try:
-        with open_source(shared, applier.position) as source:
-            reached = 0
-            while reached < last:
-                event = source.poll(0.0 if applier.pending else _WAIT_S)
-                if isinstance(event, Transaction):
-                    applier.apply(event)
-                elif event is None:
-                    source.request_idle()
-                reached = max(reached, _reached(event))
-                if applier.is_due() or (event is None and applier.pending) or reached >= last:
-                    source.acknowledge(applier.commit())
-                    commits += 1
-    finally:
-        applier.close()
-    return {"commits": commits, "fallbacks": applier.fallbacks}
+    names, options = context.table_names, context.options
+    collect_rarely()  # as the worker's process does
+    with (
+        closing(Applier(service, STREAM, names, options, owner=uuid.uuid4())) as applier,
+        _source(shared, context, applier.position) as source,
+    ):
+        Stream(
+            source, applier, context=context.name, open_=shared, closed=service, options=options, signals=Signals()
+        ).catch_up(last)
+        return {"fallbacks": applier.fallbacks}
+
+
+def sides(ends: Ends) -> tuple[Database, Database]:
+    """The source as the shared side, the target as the service's."""
+    return Database(Side.SHARED, ends.source), Database(Side.SERVICE, ends.target)
 
 
 @contextmanager
-def open_source(shared: Database, start: Position) -> Iterator[EmbeddedSource]:
-    """The embedded source with the options' defaults, closed at the end with its spool."""
-    memory = int(OPTIONS.spool_mb * 2**20)
-    with tempfile.TemporaryDirectory() as folder:
-        source = EmbeddedSource(shared, data.PUBLICATION, start, spool_dir=Path(folder), memory_bytes=memory)
-        try:
-            yield source
-        finally:
-            source.close()
+def _source(shared: Database, context: Context, start: Position) -> Iterator[EmbeddedSource]:
+    with (
+        tempfile.TemporaryDirectory() as spool,
+        closing(open_source(shared, context, STREAM, start, Path(spool))) as source,
+    ):
+        yield source
+
+
+def _context(ends: Ends, options: Options | None = None) -> Context:
+    tables = tuple(Table(name=TableName("public", name)) for name in data.TABLES)
+    service = Service(url=ends.target)
+    return Context(name=data.CONTEXT, tables=tables, service=service, options=options or Options())
+
+
+def _build_indexes(ends: Ends) -> None:
+    with data.connect(ends.target) as conn:
+        data.execute(conn, "indexes")
 
 
 def _reached(event: Event | None) -> int:

@@ -27,6 +27,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(_ticks(member) for member in tree(pid)) / _TICKS_PER_S
 
 
+def machine_cpu_seconds() -> float:
+    """What all processes of the machine have used together."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICKS_PER_S
+
+
 def private_bytes(pid: int) -> int:
     """Anonymous memory of the tree: not the server's shared buffers, which belong to no single process."""
     return sum(_anonymous_kb(member) for member in tree(pid)) * 1024

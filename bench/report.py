@@ -11,6 +11,8 @@ from pathlib import Path
 
 from bench.harness import Comparison
 
+#: Below this share of other processes, the times can be believed.
+_QUIET = 0.05
 _HEAD = ("", "median s", "min - max", "ratio", "rows/s", "CPU s client/source/target", "peak MB c/s/t")
 
 
@@ -20,7 +22,7 @@ def table(comparison: Comparison) -> str:
     rows = [_HEAD, *(_row(comparison, name, base) for name in comparison.rounds)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{comparison.job}: {comparison.units:,} rows, {comparison.setting}", *lines])
+    return "\n".join([f"{comparison.job}: {comparison.units:,} rows, {comparison.setting}", *lines, *_busy(comparison)])
 
 
 def write_json(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -29,6 +31,14 @@ def write_json(path: Path, comparisons: Sequence[Comparison]) -> None:
     content = {"machine": machine, "comparisons": [one.as_json() for one in comparisons]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _busy(comparison: Comparison) -> list[str]:
+    """A warning where something else ran, which makes times worthless and leaves CPU seconds as they are."""
+    others = statistics.median(one.others for rounds in comparison.rounds.values() for one in rounds)
+    if others < _QUIET:
+        return []
+    return [f"Other processes took {others:.0%} of the machine meanwhile: compare the CPU seconds, not the times."]
 
 
 def _row(comparison: Comparison, name: str, base: float) -> tuple[str, ...]:

@@ -49,8 +49,10 @@ def worker(
 
 def run_workers(project: Project, contexts: list[Context], spool: Path | None) -> int:
     """One thread a context, until a signal comes or all have ended; returns the exit code."""
+    from cdc.worker.garbage import collect_rarely
     from migrator.worker.worker import ContextWorker
 
+    collect_rarely()
     stop = threading.Event()
     _stop_on_signals(stop)
     codes: list[int] = []
