@@ -14,21 +14,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import conninfo, sql
+from psycopg import conninfo
 
 from cdc.kafka import settings
-from cdc.lsn import parse_lsn
+from cdc.source import slots
 from cdc.state.position import StreamId
-from contexts import sqlfiles
 from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError
 from contexts.model import TableName
 
-_SQL = sqlfiles.load("cdc.kafka", "connect.sql")
 #: The greatest record: rows can be large, and a record that does not fit stops the connector.
 MAX_RECORD_BYTES = 128 << 20
 _STATUS_POLL_S = 0.1
@@ -104,57 +102,35 @@ class Connect:
         return json.loads(text) if text else None
 
 
-def prepare(conn: Connection, names: Names, tables: Iterable[TableName]) -> int:
-    """Make the publication and then the slot where they are not there; the slot's position (``confirmed_flush_lsn``).
+def prepare(conn: Connection, names: Names, tables: Sequence[TableName], *, slot_timeout_s: float = 30.0) -> int:
+    """Make the publication and then the slot where they are not there; the slot's position.
 
-    Where the copy makes the slot (with an exported snapshot), the publication has to be made before: call this
-    with the slot in place to check it.
+    Where the copy makes the slot (with an exported snapshot) it is only looked at.
 
+    :param conn: an autocommit connection to the open side.
     :raises RefusedError: a publication or slot of that name is there and not ours.
+    :raises SlotBlocked: the slot could not be made in time.
     """
-    wanted = set(tables)
-    found = {TableName(*row) for row in conn.execute(_SQL["published"], [names.publication])}
-    if not conn.execute(_SQL["publication"], [names.publication]).fetchone():
-        _create_publication(conn, names, wanted)
-    elif found != wanted:
+    slots.create_publication(conn, names.publication, tables)
+    found = slots.slot_status(conn, names.slot)
+    if not found.exists:
+        return slots.create_slot(conn, names.slot, publication=names.publication, timeout_s=slot_timeout_s)
+    if found.plugin != slots.PLUGIN or found.database != conn.info.dbname or found.confirmed_flush_lsn is None:
         raise RefusedError(
-            f"publication {names.publication}: holds {len(found)} tables, the context has {len(wanted)}",
+            f"slot {names.slot}: it belongs to plugin {found.plugin} and database {found.database!r}",
             unchanged="nothing was changed",
-            next_step=f"DROP PUBLICATION {names.publication}, if nothing uses it",
+            next_step="find out who reads it; drop it if nobody does",
         )
-    return _slot(conn, names)
-
-
-def _create_publication(conn: Connection, names: Names, tables: set[TableName]) -> None:
-    listed = sql.SQL(", ").join(sql.Identifier(*table) for table in sorted(tables))
-    conn.execute(
-        sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate')").format(
-            sql.Identifier(names.publication), listed
-        )
-    )
-
-
-def _slot(conn: Connection, names: Names) -> int:
-    slot = conn.execute(_SQL["slot"], [names.slot]).fetchone()
-    if slot is None:
-        made = conn.execute("SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", [names.slot])
-        row = made.fetchone()
-        assert row is not None
-        return parse_lsn(row[0])
-    plugin, here, lsn = slot
-    if plugin != "pgoutput" or not here or lsn is None:
-        raise RefusedError(
-            f"slot {names.slot}: it is another plugin's, another database's, or no longer usable",
-            unchanged="nothing was changed",
-            next_step=f"SELECT pg_drop_replication_slot('{names.slot}'), if nothing uses it",
-        )
-    return parse_lsn(lsn)
+    return found.confirmed_flush_lsn
 
 
 def remove(conn: Connection, names: Names) -> None:
-    """Drop slot and publication, where they are; the connector has to be gone."""
-    conn.execute(_SQL["drop_slot"], [names.slot])
-    conn.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)))
+    """Drop slot and publication, where they are; the connector has to be gone.
+
+    :raises SlotActive: somebody still reads the slot.
+    """
+    slots.drop_slot(conn, names.slot)
+    slots.drop_publication(conn, names.publication)
 
 
 def config(
@@ -239,18 +215,19 @@ def restart(connect: Connect, names: Names) -> None:
 
 def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
     """Remove the connector with its offsets: a later one of the same name must not go on from them."""
-    if status(connect, names) is None:
-        return
-    connect.call("PUT", f"{_path(names)}/stop")
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = status(connect, names)
-        if found is not None and found.connector == "STOPPED" and not found.tasks:
+    asked = removed = False
+    while (found := status(connect, names)) is not None:
+        if time.monotonic() > deadline:
+            raise _failed(names, f"it is still there after {timeout_s:.0f} s")
+        if not asked:
+            connect.call("PUT", f"{_path(names)}/stop")
+            asked = True
+        elif not removed and found.connector == "STOPPED" and not found.tasks:
             connect.call("DELETE", f"{_path(names)}/offsets")
             connect.call("DELETE", _path(names))
-            return
-        time.sleep(_STATUS_POLL_S)
-    raise _failed(names, f"it did not stop within {timeout_s:.0f} s")
+            removed = True
+        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
 
 
 def _path(names: Names) -> str:

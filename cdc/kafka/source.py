@@ -1,8 +1,9 @@
 """The scale-out source: whole transactions from the one partition that Debezium writes a context's changes to.
 
 The offset lives in the position row on the closed side, in the transaction that writes the rows; Kafka's own group
-offsets are not used. The place in the topic is proven at each start: the record before our offset has to be the very
-end of transaction that the position names, so a topic that was made anew or cut is refused, never skipped over.
+offsets are not used. The place in the topic is proven at each start: the record before our offset has to be the end
+of a transaction that is applied. The topic is in commit order, so all that is not applied lies behind it; a topic
+that was made anew or cut is refused, never skipped over.
 
 Back-pressure: a poll hands over what is buffered before it asks for more; while nobody polls, the partition is
 paused, so the client's fetcher holds no more than one fetch.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cdc.events import Event
@@ -35,8 +37,7 @@ _RECORDS_PER_POLL = 500
 class KafkaSource:
     """Reads one partition from the position on; implements :class:`cdc.source.base.Source`.
 
-    :param tables: the tables (and their partitions) as the closed side has them, with the open side's
-        ``replica_identity``.
+    :param tables: the tables and their partitions, see :func:`descriptions`.
     :param encoding: from the connector's configuration, see :meth:`cdc.kafka.settings.Encoding.of`.
     :param open_side: where :meth:`request_idle` writes its message; without it the heartbeats have to do.
     :param plain_arrays: array columns (``schema.table.column``) that are known to be one-dimensional and to begin
@@ -143,8 +144,9 @@ class KafkaSource:
         deadline = time.monotonic() + _PROOF_TIMEOUT_S
         while time.monotonic() < deadline:
             for records in self._consumer.poll(timeout_ms=500, max_records=1).values():
-                if records[0].offset != wanted or _end(records[0]) != position.end_lsn:
-                    raise self._cut(f"offset {wanted} is not the end of {format_lsn(position.end_lsn)}")
+                lsn = _end(records[0])
+                if records[0].offset != wanted or lsn is None or lsn > position.end_lsn:
+                    raise self._cut(f"offset {wanted} ends nothing that {format_lsn(position.end_lsn)} includes")
                 return
         raise self._cut(f"offset {wanted} could not be read")
 
@@ -159,6 +161,18 @@ class KafkaSource:
         """The same error, with the place of the record that it is about."""
         where = f"topic {self._partition.topic}, partition {self._partition.partition}, offset {offset}"
         return type(error)(f"{where}: {error.message}", unchanged=error.unchanged, next_step=error.next_step)
+
+
+def descriptions(closed: Mapping[TableName, Table], opened: Mapping[TableName, Table]) -> dict[TableName, Table]:
+    """What the events have to look like: the closed side's columns, with the open side's replica identity.
+
+    The closed side's, because its revisions are written in step with the stream, while the open side may be ahead.
+    """
+    return {
+        name: replace(table, replica_identity=opened[name].replica_identity, identity_key=opened[name].identity_key)
+        for name, table in closed.items()
+        if name in opened
+    }
 
 
 def _refuse_lossy(tables: Mapping[TableName, Table], encoding: Encoding, plain_arrays: Collection[str]) -> None:

@@ -118,7 +118,9 @@ class Stack:
 
     def _format(self, config: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._command("format", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+        command = self._command(
+            "format", "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)
+        )
         done = subprocess.run(command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if done.returncode:
             raise StackError(f"the broker's storage could not be formatted: {done.stderr.decode()[-2000:]}")

@@ -38,8 +38,6 @@ class Source:
     last_commit: int | None
     #: Commit time in microseconds since 1970.
     time_us: int
-    #: ``false`` in the stream, else the place in a snapshot (``first``, ``true``, ``last``, ``incremental``, ...).
-    snapshot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ def _source(block: Mapping[str, Any]) -> Source:
     time_us = block["ts_us"] if block.get("ts_us") is not None else block["ts_ms"] * 1000
     return Source(
         TableName(block["schema"], block["table"]), block["lsn"], block["txId"],
-        int(sequence[0]) if sequence[0] else None, time_us, block["snapshot"],
+        int(sequence[0]) if sequence[0] else None, time_us,
     )  # fmt: skip
 
 

@@ -133,7 +133,7 @@ class Decoder:
         return inside
 
     def _row(self, event: RowEvent) -> None:
-        if event.op == "r" or event.source.snapshot != "false":
+        if event.op == "r":
             raise Undecodable(
                 f"table {event.source.table}: a row of a snapshot, which belongs to no transaction",
                 unchanged="the event was not read",

@@ -1,0 +1,136 @@
+"""One real stack (Kafka, Connect, Debezium) for the session, and one stream per test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cdc.events import Event, Idle, Transaction
+from cdc.kafka import connect, jars, topic
+from cdc.kafka.connect import Connect, Names
+from cdc.kafka.settings import Encoding
+from cdc.kafka.source import KafkaSource
+from cdc.kafka.stack import Stack
+from cdc.state.position import Position, StreamId
+from contexts.catalog import Table
+from contexts.databases import Connection, Database
+from contexts.model import Side, TableName
+from tests.conftest import need
+from tests.kafka import recorded
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    missing = jars.missing_tools()
+    need("kafka", not missing, f"put {', '.join(missing)} on the PATH")
+    folder = Path(tempfile.mkdtemp(prefix="carveout-kafka-"))
+    with Stack(folder) as running:
+        yield running
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Stream:
+    """A database whose changes go through Debezium and Kafka."""
+
+    stack: Stack
+    database: Database
+    major: int
+    names: Names
+    sources: list[KafkaSource] = field(default_factory=list)
+    start_lsn: int = 0
+
+    @property
+    def api(self) -> Connect:
+        return Connect(self.stack.connect_url)
+
+    def owner(self) -> Connection:
+        """A session of the application: its settings are its own."""
+        return self.database.connect("test", search_path="app")
+
+    def tables(self, conn: Connection) -> dict[TableName, Table]:
+        return recorded.tables(conn, "app")
+
+    def prepare(self) -> None:
+        """Publication, slot and topic."""
+        with self.database.connect("test") as conn:
+            self.start_lsn = connect.prepare(conn, self.names, sorted(self.tables(conn)))
+        topic.make(self.stack.bootstrap, self.names.topic)
+
+    def connector(self, **changes: str) -> None:
+        """Start the connector."""
+        known = connect.current(self.api, self.names) or {}
+        config = connect.config(
+            self.names, self.database, placeholder=known.get("unavailable.value.placeholder", ""), heartbeat_ms=200
+        )
+        connect.apply(self.api, self.names, {**config, **changes})
+
+    def encoding(self) -> Encoding:
+        config = connect.current(self.api, self.names)
+        assert config is not None
+        return Encoding.of(config)
+
+    def position(self, end_lsn: int = 0, ordinal: int = 0) -> Position:
+        return Position("1", 1, self.names.slot, end_lsn or self.start_lsn, ordinal)
+
+    def source(
+        self, position: Position | None = None, tables: Mapping[TableName, Table] | None = None,
+        plain_arrays: frozenset[str] = frozenset(),
+    ) -> KafkaSource:  # fmt: skip
+        if tables is None:
+            with self.database.connect("test") as conn:
+                tables = self.tables(conn)
+        made = KafkaSource(
+            self.stack.bootstrap, self.names.topic, tables, self.encoding(), position or self.position(),
+            open_side=self.database, plain_arrays=plain_arrays,
+        )  # fmt: skip
+        self.sources.append(made)
+        return made
+
+
+def collect(source: KafkaSource, stop: Callable[[list[Event]], bool], timeout_s: float = 60.0) -> list[Event]:
+    """Poll until ``stop`` likes what came."""
+    import time
+
+    found: list[Event] = []
+    deadline = time.monotonic() + timeout_s
+    while not stop(found):
+        assert time.monotonic() < deadline, found
+        if event := source.poll(0.2):
+            found.append(event)
+    return found
+
+
+def until_idle(source: KafkaSource, beyond: int) -> list[Transaction]:
+    """All transactions up to an idle event at or beyond an LSN."""
+    source.request_idle()
+    events = collect(source, lambda found: any(isinstance(e, Idle) and e.lsn >= beyond for e in found))
+    return [event for event in events if isinstance(event, Transaction)]
+
+
+@pytest.fixture
+def new_stream(stack: Stack, new_database: Callable[[int, Side], Database]) -> Iterator[Callable[[int], Stream]]:
+    """``new_stream(16)``: an empty database with an ``app`` schema, and the names of its stream."""
+    made: list[Stream] = []
+
+    def make(major: int) -> Stream:
+        names = Names.of(StreamId(f"ctx{next(_numbers)}", 1))
+        stream = Stream(stack, new_database(major, Side.SHARED), major, names)
+        with stream.database.connect("test") as conn:
+            conn.execute("CREATE SCHEMA app")
+        made.append(stream)
+        return stream
+
+    yield make
+    for stream in made:
+        for source in stream.sources:
+            source.close()
+        connect.delete(stream.api, stream.names)
