@@ -24,7 +24,6 @@ PENDING_READMES = {
     "cdc/copy",
     "cdc/kafka",
     "cdc/kafka/decoder",
-    "cdc/source",
     "validations",
     "validations/diff",
     "validations/state",

@@ -2,7 +2,7 @@
 
 PostgreSQL's own type hashes are fast, but they serve equality, not identity, and three of them lose bits whatever
 the seed: ``numeric`` leaves out sign and scale, ``bigint`` folds its halves together (so -5 is 4294967291), and so
-do timestamps. Such columns are hashed as the bytes of their wire format, or with the lost half beside them.
+do timestamps. Such columns are hashed as the bytes of their wire format.
 A record's hash is a weighted sum of its columns' hashes, so two swapped values would cancel out in the sum over a
 segment: a last hash over it makes it nonlinear (hashfn.c, rowtypes.c, numeric.c of PostgreSQL).
 """
@@ -21,7 +21,7 @@ EXACT = {
     16: "{}",  # boolean
     17: "{}",  # bytea
     18: "charsend({})",  # "char": its text form changed in PostgreSQL 16
-    20: "{}, {} >> 32",  # bigint
+    20: "int8send({})",
     21: "{}",  # smallint
     23: "{}",  # integer
     25: "{}",  # text
@@ -34,7 +34,6 @@ EXACT = {
     2950: "{}",  # uuid
 }
 _TEXT_TYPES = (25, 1043)
-_MOST_ITEMS = 800  # a ROW has at most 1664 entries, and one column may need two
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +80,14 @@ class RowHash:
 
     def items(self, pairs: Sequence[ColumnPair]) -> list[sql.Composable]:
         """What is hashed: exact columns one by one, all others in one text of their output functions."""
-        wide = len(pairs) > _MOST_ITEMS
-        items = [self._exact(p) for p in pairs if p.exact and not wide]
-        if others := [column(p.name) for p in pairs if wide or not p.exact]:
+        items = [self._exact(p) for p in pairs if p.exact]
+        if others := [column(p.name) for p in pairs if not p.exact]:
             items.append(self._text(others))
         return items
 
     def _exact(self, pair: ColumnPair) -> sql.Composable:
         template = pair.exact or "{}"
-        name = column(pair.name)
-        item = sql.SQL(template).format(*[name] * template.count("{}"))
+        item = sql.SQL(template).format(column(pair.name))
         if self.recode and pair.open.base_type_oid in _TEXT_TYPES:
             return sql.SQL("convert_to({}, 'UTF8')").format(item)
         return item

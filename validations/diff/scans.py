@@ -77,10 +77,12 @@ class ScanComparison:
         def query(table: Table) -> Query:
             return self.subject.statement("bag_texts", table, row_text=text), {"hashes": hashes}
 
-        ours, theirs = (dict[Any, Any](side) for side in self.pair.ask(self.subject, query))
+        on_open, on_closed = self.pair.ask(self.subject, query)
+        ours, theirs = _texts(on_open), _texts(on_closed)
         for difference, row_hash in zip(found, hashes, strict=True):
-            one, other = ours.get(row_hash), theirs.get(row_hash)
-            yield replace(difference, open_values=one and (one,), closed_values=other and (other,))
+            yield replace(
+                difference, open_values=ours.get(row_hash, (None,)), closed_values=theirs.get(row_hash, (None,))
+            )
 
     def _ask(self, statement: str, share: Share, **parts: sql.Composable) -> tuple[Rows, Rows]:
         condition = self.subject.share(share)
@@ -134,6 +136,10 @@ class _Stream:
 
 def _by_bucket(sums: Rows) -> dict[int, tuple[Any, ...]]:
     return {bucket: tuple(found) for bucket, *found in sums}
+
+
+def _texts(found: Rows) -> dict[int, tuple[str | None, ...]]:
+    return {row_hash: (text,) for row_hash, text in found}
 
 
 def _surplus(ours: Rows, theirs: Rows) -> list[Difference]:
