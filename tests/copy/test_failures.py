@@ -66,7 +66,8 @@ def test_a_lost_connection_is_transient(filled: Databases) -> None:
         if progress.running:
             execute(
                 filled.service,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'carveout/copy wallet'",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'carveout/copy wallet'",
             )
         return False
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from contexts.errors import DatabaseUnreachable
 from contexts.killpoints import POINTS
 from contexts.model import Context, Table, TableName
 from tests.copy.helpers import Control, assert_same, both, context, cycle, execute, plan, scalar, snapshot
+from tests.waiting import wait_until
 
 POINTS_OF_COPY = ["copy.planned", "copy.part_loaded", "copy.part_committed", "copy.cycle_ended"]
 BY_CTID, BY_KEY = TableName("public", "whole"), TableName("public", "ranges")
@@ -60,12 +60,12 @@ def test_killed_at_a_point_it_goes_on(filled: Databases, point: str) -> None:
 
 
 def test_killed_between_the_last_part_and_the_primary_key_it_builds_the_key(filled: Databases) -> None:
-    with filled.service.connect("test", autocommit=False) as lock:
+    with filled.service.connect("test", autocommit=False) as lock:  # noqa: SIM117 (the lock outlives the worker)
         # The build needs this table's row in the ledger of dropped keys.
         with _running(filled) as killed:
-            _wait(lambda: scalar(filled.service, "SELECT count(*) FROM carveout.copy_primary_key") == 1)
+            wait_until(lambda: scalar(filled.service, "SELECT count(*) FROM carveout.copy_primary_key") == 1)
             lock.execute("SELECT FROM carveout.copy_primary_key FOR UPDATE")
-            _wait(lambda: scalar(filled.service, "SELECT bool_and(done) FROM carveout.copy_part") is True)
+            wait_until(lambda: scalar(filled.service, "SELECT bool_and(done) FROM carveout.copy_part") is True)
             killed.kill()
     assert scalar(filled.service, KEYS) == 1
     assert copy.recover(filled.shared, filled.service, MOVED, Control())
@@ -77,12 +77,12 @@ def test_the_processes_end_with_a_killed_parent(filled: Databases) -> None:
     with filled.service.connect("test", autocommit=False) as lock:
         lock.execute("LOCK TABLE public.whole IN SHARE MODE")
         with _running(filled) as parent:
-            _wait(lambda: scalar(filled.shared, SESSIONS) == 2)
+            wait_until(lambda: scalar(filled.shared, SESSIONS) == 2)
             children = _children(parent.pid)
             assert len(children) >= 2
             parent.kill()
             parent.wait()
-            _wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     with _running(filled) as again:
         assert again.wait(60) == 0
     _assert_whole(filled)
@@ -160,7 +160,7 @@ def _committing_once_waiting(
 
     def commit() -> None:
         query = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'"
-        _wait(lambda: scalar(pair.service, query) == 1)
+        wait_until(lambda: scalar(pair.service, query) == 1)
         orphan.commit()
 
     thread = threading.Thread(target=commit)
@@ -184,13 +184,6 @@ def _children(pid: int, having: str = "") -> list[int]:
     """The processes below ``pid`` with ``having`` in their command line."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed if having in Path(f"/proc/{child}/cmdline").read_text()]
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # nothing notifies of these
 
 
 def _assert_whole(pair: Databases) -> None:

@@ -7,9 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,9 @@ from psycopg import sql
 from contexts.databases import Connection, Databases, databases
 from contexts.loader import load_context, load_project
 from contexts.model import Context, Side, TableName
+from tests.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
-_pause = threading.Event()  # never set: what is waited for notifies nobody
 
 TABLES_SQL = """
 CREATE SCHEMA IF NOT EXISTS bank;
@@ -225,14 +221,6 @@ def pay(conn: Connection, source: int, target: int, amount: str = "1.00") -> Non
     for account, sign in sorted(((source, "-"), (target, ""))):
         conn.execute("UPDATE bank.account SET balance = balance + %s::numeric WHERE id = %s", (sign + amount, account))
         conn.execute("INSERT INTO bank.entry (account, amount) VALUES (%s, %s)", (account, sign + amount))
-
-
-def wait_until(condition: Callable[[], bool], describe: Callable[[], str], patience_s: float = PATIENCE_S) -> None:
-    """Poll for what nothing notifies."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, describe()
-        _pause.wait(0.05)
 
 
 TABLE_NAMES = (TableName("bank", "account"), TableName("bank", "entry"))
