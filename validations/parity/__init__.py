@@ -1,0 +1,1 @@
+"""Parity: what has to be the same on both sides beside the rows."""
