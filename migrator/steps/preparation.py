@@ -19,6 +19,8 @@ from migrator import control, sides
 from migrator.executor import retry_locks
 from migrator.run import Run, Step
 from migrator.sides import gate, route, writelock
+from validations.parity.finding import Finding
+from validations.parity.grants import grants
 
 #: How long prepare tries to get the short locks that making a trigger takes.
 LOCK_PATIENCE_S = 120.0
@@ -66,6 +68,24 @@ class ServiceTables:
         if tables:
             names = sql.SQL(", ").join(table.identifier() for table in tables)
             run.executor.write(Side.SERVICE, sql.SQL("TRUNCATE {}").format(names))
+
+
+class Grants:
+    """What the declared roles may do, on the service side too; a role that is not there is left to its operator."""
+
+    name = "grants"
+
+    def apply(self, run: Run) -> None:
+        """Grant what is declared and missing."""
+        if run.executor.dry and not _existing(run, Side.SERVICE):
+            run.executor.act(Side.SERVICE, f"grant what {run.name} declares to the roles that exist", lambda: None)
+            return
+        for finding in grants(run.executor.connection(Side.SERVICE), run.context):
+            if finding.kind == "grant":
+                run.executor.write(Side.SERVICE, statement(finding))
+
+    def undo(self, run: Run) -> None:
+        """Keep them: they give access to empty tables."""
 
 
 class Gates:
@@ -177,8 +197,13 @@ def drop_stream(run: Run, side: Side) -> None:
             )
 
 
+def statement(finding: Finding) -> sql.SQL:
+    """The finding's fix, composed of quoted names by the parity check, as a statement."""
+    return sql.SQL(finding.fix)
+
+
 def _existing(run: Run, side: Side) -> Sequence[Table]:
     return list(read_tables(run.executor.connection(side), run.context.table_names).values())
 
 
-PREPARATION: Sequence[Step] = (ControlSchema(), ServiceTables(), Gates(), WriteLocks(), Publication())
+PREPARATION: Sequence[Step] = (ControlSchema(), ServiceTables(), Grants(), Gates(), WriteLocks(), Publication())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from psycopg import sql
 
+from contexts import schema
 from contexts.errors import RefusedError
 from contexts.model import Side
 from migrator.control import intents, workers
@@ -17,6 +18,7 @@ from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
 from migrator.switch import markers, sequences
+from validations.parity.grants import grants
 
 WORKER_SEEN_S = 10.0
 PROBE_S = 10.0
@@ -75,6 +77,19 @@ def _sequences(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
         yield error.message
 
 
+def _grants(run: Run, _from: Side, to_side: Side) -> Iterable[str]:
+    for finding in grants(run.executor.connection(to_side), run.context):
+        yield f"{finding.object} on the {to_side} side: {finding.detail} ({finding.fix})"
+
+
+def _schema(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+    checked = schema.check(run.databases, run.context)
+    if checked.current != checked.head:
+        yield f"the service database is at revision {', '.join(checked.current)}, not {', '.join(checked.head)}"
+    for difference in checked.differences:
+        yield f"the schemas differ: {difference}"
+
+
 def _prepared_transactions(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
     rows: list[Row] = run.executor.read(
         from_side,
@@ -112,6 +127,8 @@ CONDITIONS: Sequence[Condition] = (
     _same_tables,
     _write_locks,
     _sequences,
+    _grants,
+    _schema,
     _prepared_transactions,
     _proof,
 )
