@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from contexts.catalog import Table, read_tables
@@ -21,6 +21,7 @@ class Run:
     context: Context
     databases: Databases
     executor: Executor
+    _tables: dict[Side, list[Table]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -36,11 +37,13 @@ class Run:
         """The migration as it stands now."""
         return migrations.read(self.control, self.name)
 
-    def tables(self, side: Side) -> list[Table]:
-        """The context's tables on a side, partitions included, as they are now.
+    def tables(self, side: Side, *, again: bool = False) -> list[Table]:
+        """The context's tables on a side, partitions included; read once, or ``again``.
 
         :raises ConfigError: a declared table is not there.
         """
+        if side in self._tables and not again:
+            return self._tables[side]
         found = read_tables(self.executor.connection(side), self.context.table_names)
         if missing := [str(name) for name in self.context.table_names if name not in found]:
             raise ConfigError(
@@ -48,7 +51,8 @@ class Run:
                 unchanged="nothing was changed",
                 next_step=f"carveout check {self.name}",
             )
-        return list(found.values())
+        self._tables[side] = list(found.values())
+        return self._tables[side]
 
 
 class Step(Protocol):

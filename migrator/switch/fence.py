@@ -37,13 +37,16 @@ def fence(run: Run, side: Side, marker: Marker, deadline: float) -> int:
     :raises FenceBlocked: names the sessions in the way; the side is open as before.
     """
     tables = run.tables(side)
+    partitioned = any(table.kind == "p" for table in tables)
 
     def attempt() -> None:
         _lock(run, side, tables)
-        for table, state in writelock.states(run.executor, side, tables).items():
-            if state is LockState.MISSING:  # a partition that was made after prepare
+        # Under the lock nobody can make a partition any more; one that was made since prepare has no trigger.
+        found = run.tables(side, again=True) if partitioned else tables
+        for table, state in writelock.states(run.executor, side, found).items():
+            if state is LockState.MISSING:
                 writelock.create(run.executor, side, run.name, table, closed=True)
-        writelock.close(run.executor, side, tables)
+        writelock.close(run.executor, side, found)
         markers.emit(run.executor, side, marker)
 
     try:
