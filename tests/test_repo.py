@@ -22,7 +22,6 @@ LONG_MODULES: dict[str, str] = {}
 #: Folders whose README is still to be written. A folder that gets its README must leave this set.
 PENDING_READMES = {
     "cdc/apply",
-    "cdc/copy",
     "cdc/kafka",
     "cdc/kafka/decoder",
     "cdc/source",
