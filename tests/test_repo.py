@@ -21,11 +21,11 @@ LONG_MODULES: dict[str, str] = {}
 
 #: Folders whose README is still to be written. A folder that gets its README must leave this set.
 PENDING_READMES = {
-    "cdc/copy",
     "cdc/kafka",
     "cdc/kafka/decoder",
     "validations",
     "validations/diff",
+    "validations/parity",
     "validations/state",
 }
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import psycopg
 
-from cdc.copy import ledger, shape, target
+from cdc.copy import failures, ledger, shape, target
 from cdc.copy.model import CopyControl, Coverage, CycleResult, Moved, Part, Strategy
 from cdc.copy.pool import Hold, Pool
 from cdc.copy.progress import Tracker
 from cdc.copy.schedule import Schedule
 from cdc.copy.shape import Shape
-from cdc.copy.worker import Again, BuildKey, Job, Load, Task
+from cdc.copy.worker import LOCK_TIMEOUT, Again, BuildKey, Job, Load, Task
 from contexts.catalog import read_tables
-from contexts.databases import Database
+from contexts.databases import Connection, Database
 from contexts.errors import SchemaMismatch
 from contexts.killpoints import kill_point
 from contexts.model import Context, TableName
@@ -29,7 +29,7 @@ def recover(open_: Database, closed: Database, context: Context, control: CopyCo
     Unfinished parts are taken away from processes that may still live, and primary keys that were dropped for a
     load that is complete are built. False where ``control`` said to stop before that was done.
     """
-    with _Cycle(open_, closed, context, control) as cycle:
+    with _cycle(open_, closed, context, control) as cycle:
         return cycle.build_keys()
 
 
@@ -48,31 +48,38 @@ def run_cycle(
     :raises CopyFailed: a server refused, with the table, the part and its reason.
     :raises DatabaseUnreachable: a connection broke (transient).
     """
-    with _Cycle(open_, closed, context, control) as cycle:
+    with _cycle(open_, closed, context, control) as cycle:
         finished = cycle.build_keys() and cycle.load(snapshot, deadline_s) and cycle.build_keys()
         result = cycle.result(finished)
     kill_point("copy.cycle_ended")
     return result
 
 
-class _Cycle:
+@contextlib.contextmanager
+def _cycle(open_: Database, closed: Database, context: Context, control: CopyControl) -> Iterator[_Cycle]:
     """A cycle from its own fence to the one that ends it."""
+    # In the role of a replica the write locks of the closed side let the copy empty its tables.
+    with (
+        failures.naming("the copy's ledger", closed),
+        closed.connect("copy control", session_replication_role="replica") as conn,
+    ):
+        try:
+            yield _Cycle(conn, open_, closed, context, control)
+        finally:
+            # What a process still commits after its end belongs to no cycle any more.
+            with contextlib.suppress(psycopg.OperationalError):
+                ledger.fence(conn, context.name)
 
-    def __init__(self, open_: Database, closed: Database, context: Context, control: CopyControl) -> None:
-        self._open, self._closed, self._context, self._control = open_, closed, context, control
+
+class _Cycle:
+    def __init__(
+        self, conn: Connection, open_: Database, closed: Database, context: Context, control: CopyControl
+    ) -> None:
+        self._conn, self._open, self._closed, self._context, self._control = conn, open_, closed, context, control
         self._started = time.monotonic()
-
-    def __enter__(self) -> _Cycle:
-        self._conn = self._closed.connect("copy control", session_replication_role="replica")
-        self._number = ledger.fence(self._conn, self._context.name)
-        self._parts = ledger.read(self._conn, self._context.name)
+        self._number = ledger.fence(conn, context.name)
+        self._parts = ledger.read(conn, context.name)
         self._tracker = Tracker(self._parts)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # What a process still commits after its end belongs to no cycle any more.
-        with contextlib.suppress(psycopg.OperationalError), self._conn:
-            ledger.fence(self._conn, self._context.name)
 
     def result(self, finished: bool) -> CycleResult:
         """What was done so far."""
@@ -143,7 +150,10 @@ class _Cycle:
         target.empty(self._conn, self._context.name, sizes, large)
 
     def _shapes(self, tables: set[TableName]) -> dict[TableName, Shape]:
-        with self._open.connect("copy control") as conn:
+        with (
+            failures.naming("reading the tables' columns", self._open),
+            self._open.connect("copy control", lock_timeout=LOCK_TIMEOUT) as conn,
+        ):
             sources = read_tables(conn, tables)
         targets = read_tables(self._conn, tables)
         if gone := sorted(str(table) for table in tables - sources.keys()):

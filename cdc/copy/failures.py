@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
-from contexts.databases import Connection, Database
+from contexts.databases import Database
 from contexts.errors import AccessDenied, CarveoutError, DatabaseUnreachable, SchemaMismatch
 
 UNCHANGED = "the parts that are done stay done, the part under way was rolled back"
 _COLUMN = re.compile(r", column (.+?)(?:: |$)", re.MULTILINE)
-_FAILED = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
 
 
 class CopyFailed(CarveoutError):
@@ -35,14 +35,18 @@ class WorkerDied(CarveoutError):
     transient = True
 
 
-def named(
-    error: psycopg.Error, what: str, source: tuple[Database, Connection | None], target: Database
-) -> CarveoutError:
-    """The named error for a server's, told of the side that raised it; ``what`` names table and part."""
-    opened, conn = source
-    failed = conn is not None and conn.info.transaction_status in _FAILED
-    side = opened if failed else target
-    message = f"{side.side} database ({side.shown()}): {what}: {_reason(error)}"
+@contextlib.contextmanager
+def naming(what: str, database: Database) -> Iterator[None]:
+    """Turn a server's error into a named one; ``what`` names the table and the part, or what else was done."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise named(error, what, f"{database.side} database ({database.shown()})") from error
+
+
+def named(error: psycopg.Error, what: str, where: str) -> CarveoutError:
+    """The named error for a server's."""
+    message = f"{where}: {what}: {_reason(error)}"
     match error.sqlstate:
         case None | "57P01" | "57P02" | "57P03":
             return DatabaseUnreachable(message, unchanged=UNCHANGED, next_step="nothing: the copy is tried again")

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from cdc.copy import failures, ledger, shape, target
 from cdc.copy.model import Moved, Part, Strategy
@@ -29,8 +30,10 @@ from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
 from contexts.model import TableName
 
+#: How long a process waits for a schema change of the open side to end; nobody waits for the copy's own lock.
+LOCK_TIMEOUT = "5s"
 _PR_SET_PDEATHSIG = 1
-_LOCK_TIMEOUT = "5s"
+_FAILED = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
 _SQL = sqlfiles.load("cdc.copy", "worker.sql")
 
 
@@ -135,7 +138,7 @@ class _Worker:
         if self._job.snapshot is not None:
             # No parallel plans: copy_workers says how many processors of the open side are used.
             self._source = self._job.open_.connect(
-                purpose, lock_timeout=_LOCK_TIMEOUT, max_parallel_workers_per_gather="0", idle_session_timeout="0"
+                purpose, lock_timeout=LOCK_TIMEOUT, max_parallel_workers_per_gather="0", idle_session_timeout="0"
             )
             with self._naming("the snapshot"):
                 _import_snapshot(self._source, self._job.snapshot, self._job.tables)
@@ -203,10 +206,14 @@ class _Worker:
         try:
             yield
         except psycopg.Error as error:
-            source = (self._job.open_, self._source)
-            raise failures.named(error, what, source, self._job.closed) from error
+            side = self._job.open_ if self._source_failed() else self._job.closed
+            raise failures.named(error, what, f"{side.side} database ({side.shown()})") from error
         except RelayError as error:
             raise failures.CopyFailed(f"{what}: {error}", unchanged=failures.UNCHANGED) from error
+
+    def _source_failed(self) -> bool:
+        """Whether the error at hand came from the open side: its transaction is only read from, and never ends."""
+        return self._source is not None and self._source.info.transaction_status in _FAILED
 
 
 def _import_snapshot(source: Connection, snapshot: str, tables: tuple[TableName, ...]) -> None:

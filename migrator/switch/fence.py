@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -11,6 +12,7 @@ from psycopg import sql
 from contexts.catalog import Table
 from contexts.errors import CarveoutError
 from contexts.model import Side
+from migrator.control.switches import Switch
 from migrator.executor import retry_locks
 from migrator.run import Run
 from migrator.sides import writelock
@@ -60,6 +62,21 @@ def fence(run: Run, side: Side, marker: Marker, deadline: float) -> int:
             unchanged=f"the {side} side is open as before",
             next_step="end those sessions, or try again when they are done",
         ) from error
+
+
+def complete_locks(run: Run, switch: Switch) -> None:
+    """Make the write locks of partitions that were added since ``prepare``, while nobody waits."""
+    for side in Side:
+        for table, state in writelock.states(run.executor, side, run.tables(side)).items():
+            if state is LockState.MISSING:
+                retry_locks(
+                    run.executor,
+                    side,
+                    f"write lock of {table.name}",
+                    partial(writelock.create, run.executor, side, run.name, table, closed=side is switch.to_side),
+                    lock_timeout_ms=run.context.options.lock_timeout_ms,
+                    deadline=time.monotonic() + OPEN_PATIENCE_S,
+                )
 
 
 def open_side(run: Run, side: Side) -> None:

@@ -74,6 +74,7 @@ def execute(run: Run, verify: Callable[[Run, Switch], None]) -> SwitchReport:
     kill_point("switch.started")
     watch = Stopwatch()
     try:
+        fence.complete_locks(run, switch)
         wayback.make(run, switch)
         _journal(run, switch, "way_back_prepared")
         kill_point("switch.way_back_prepared")

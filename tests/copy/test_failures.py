@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from cdc import copy
+from cdc.copy import ledger
 from contexts.databases import Database, Databases
 from contexts.errors import AccessDenied, DatabaseUnreachable
 from contexts.model import Side, Table, TableName
@@ -64,11 +65,9 @@ def test_a_missing_right(filled: Databases) -> None:
 def test_a_lost_connection_is_transient(filled: Databases) -> None:
     def cut(progress: copy.CopyProgress) -> bool:
         if progress.running:
-            execute(
-                filled.service,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'carveout/copy wallet'",
-            )
+            name = ledger.session_name("wallet")
+            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'carveout/{}'"
+            execute(filled.service, query.format(name))
         return False
 
     with filled.service.connect("test", autocommit=False) as lock:
