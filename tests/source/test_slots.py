@@ -29,7 +29,8 @@ from contexts.embedded import Server, available_majors
 from contexts.errors import AccessDenied, DatabaseUnreachable, RefusedError
 from contexts.model import Side, TableName
 from tests.conftest import need
-from tests.source.upstream import DEADLINE_S, PUBLICATION, Upstream, wait_for
+from tests.source.upstream import DEADLINE_S, PUBLICATION, Upstream
+from tests.waiting import wait_until
 
 T = TableName("public", "t")
 
@@ -69,7 +70,7 @@ def test_the_snapshot_outlives_time_limits_of_the_server(upstream: Upstream) -> 
     with export_slot(upstream.database, upstream.slot, temporary=True, timeout_s=DEADLINE_S) as slot:
         pid = slot_status(upstream.conn, upstream.slot).active_pid
         held = "SELECT clock_timestamp() - backend_start > '500ms' FROM pg_stat_activity WHERE pid = "
-        wait_for(lambda: upstream.value(f"{held} {pid}"))
+        wait_until(lambda: upstream.value(f"{held} {pid}"))
         with upstream.database.connect("copy", autocommit=False) as copy:
             copy.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             copy.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(slot.snapshot)))
