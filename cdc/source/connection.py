@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import select
 import struct
 import time
@@ -21,7 +22,7 @@ from psycopg import pq, sql
 from cdc.lsn import format_lsn
 from cdc.source.wire import EPOCH_US
 from contexts.databases import Database
-from contexts.errors import RefusedError
+from contexts.errors import AccessDenied, CarveoutError, RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class ReplicationConnection:
         if self.pg.status != pq.ConnStatus.OK:
             message = self.pg.get_error_message()
             self.pg.finish()
-            raise database.connection_error(psycopg.OperationalError(message))
+            raise _connection_error(database, message)
         #: The server's limit for our silence in seconds, 0 where it has none; known once the stream has started.
         self.sender_timeout_s = 0.0
         self._skipped: ChangesSkipped | None = None
@@ -231,6 +232,17 @@ class ReplicationConnection:
         # From 18 on a publication that is missing where the slot reads is only warned of.
         if isinstance(warning, psycopg.errors.ObjectNotInPrerequisiteState):
             self._skipped = ChangesSkipped(message)
+
+
+def _connection_error(database: Database, message: str) -> CarveoutError:
+    # A failed login has no error code here, only a text; an ordinary login of the same role may well succeed.
+    if re.search("wal ?sender", message, re.IGNORECASE):
+        return AccessDenied(
+            f"{database.side} database ({database.shown()}): {' '.join(message.split())}",
+            unchanged="nothing was changed",
+            next_step="give the role the REPLICATION attribute",
+        )
+    return database.connection_error(psycopg.OperationalError(message))
 
 
 def _text(statement: sql.Composable) -> bytes:

@@ -11,14 +11,13 @@ from psycopg import sql
 
 from cdc.lsn import parse_lsn
 from cdc.source.connection import ReplicationConnection
-from cdc.source.failures import named
+from cdc.source.failures import not_made
 from cdc.source.slot_state import (
     PLUGIN,
     SlotBlocked,
     blockers,
     drop_slot,
     require_publication,
-    slot_exists,
 )
 from contexts.databases import Database
 from contexts.errors import CarveoutError
@@ -66,7 +65,7 @@ def export_slot(
     :param timeout_s: how long to wait for transactions that had begun before.
     :param publication: what will be read through the slot; it must exist first. None: the slot is never read.
     :raises PublicationMissing: there is no such publication.
-    :raises RefusedError: the slot exists already.
+    :raises RefusedError: the slot exists already, or the server has no room or no right for it.
     :raises SlotBlocked: transactions that had begun before stayed open; nothing is left behind.
     """
     if publication is not None:
@@ -76,12 +75,9 @@ def export_slot(
     try:
         identity = connection.identify()
         made = _make(connection, database, name, temporary, timeout_s)
-    except psycopg.errors.DuplicateObject as error:
-        connection.close()
-        raise slot_exists(name) from error
     except psycopg.Error as error:
         connection.close()
-        raise named(error, database, name, publication or "") from error
+        raise not_made(name, error) from error
     except BaseException:
         connection.close()
         raise

@@ -16,6 +16,7 @@ from contexts.errors import (
     StreamStopped,
 )
 
+_GRANT_REPLICATION = "give the role the REPLICATION attribute"
 _NOTHING_LOST = "the slot was not acknowledged beyond the stored position"
 
 
@@ -65,8 +66,37 @@ def unreachable(database: Database, slot: str, reason: str) -> DatabaseUnreachab
     )
 
 
+def not_made(slot: str, error: psycopg.Error) -> CarveoutError:
+    """The named error for what the server answered when it was asked to make a slot."""
+    reason, unchanged = _reason(error), "no slot was made"
+    match error:
+        case errors.DuplicateObject():
+            return RefusedError(
+                f"slot {slot!r} exists already",
+                unchanged="the slot was left as it is",
+                next_step="find out who reads it; drop it if nobody does",
+            )
+        case errors.ConfigurationLimitExceeded():
+            step = "drop slots that nobody reads, or raise max_replication_slots"
+        case errors.ObjectNotInPrerequisiteState():
+            step = "set wal_level = logical and restart the server"
+        case errors.InsufficientPrivilege():
+            return AccessDenied(
+                f"slot {slot!r} could not be made: {reason}", unchanged=unchanged, next_step=_GRANT_REPLICATION
+            )
+        case _ if _is_broken(error):
+            return DatabaseUnreachable(
+                f"slot {slot!r} could not be made, the connection broke: {reason}",
+                unchanged="a slot that was being made goes with its connection",
+                next_step="run the command again",
+            )
+        case _:
+            step = "see the server's log, then run the command again"
+    return RefusedError(f"slot {slot!r} could not be made: {reason}", unchanged=unchanged, next_step=step)
+
+
 def named(error: psycopg.Error, database: Database, slot: str, publication: str) -> CarveoutError:
-    """The named error for what the server answered while the slot was made, started or read."""
+    """The named error for what the server answered while the slot was started or read."""
     reason = _reason(error)
     match error:
         case errors.ObjectInUse():
@@ -80,7 +110,7 @@ def named(error: psycopg.Error, database: Database, slot: str, publication: str)
             return AccessDenied(
                 f"{_where(database, slot)}: {reason}",
                 unchanged=_NOTHING_LOST,
-                next_step="give the role the REPLICATION attribute",
+                next_step=_GRANT_REPLICATION,
             )
         case _ if _is_broken(error):
             return unreachable(database, slot, reason)

@@ -13,11 +13,11 @@ from typing import Final
 import psycopg
 
 from cdc.lsn import parse_lsn
-from cdc.source.failures import publication_missing, slot_active
+from cdc.source.failures import not_made, publication_missing, slot_active
 from cdc.source.publications import publication_exists
 from contexts import sqlfiles
 from contexts.databases import Connection
-from contexts.errors import CarveoutError, RefusedError
+from contexts.errors import CarveoutError
 
 PLUGIN: Final = "pgoutput"
 _SQL = sqlfiles.load("cdc.source", "slots.sql")
@@ -104,7 +104,7 @@ def create_slot(conn: Connection, name: str, *, publication: str | None = None, 
     :param conn: an autocommit connection.
     :param publication: what will be read through it: refused where that does not exist yet.
     :raises PublicationMissing: there is no such publication.
-    :raises RefusedError: the slot exists already.
+    :raises RefusedError: the slot exists already, or the server has no room or no right for it.
     :raises SlotBlocked: transactions that had begun before stayed open for ``timeout_s``.
     """
     if publication is not None:
@@ -114,12 +114,13 @@ def create_slot(conn: Connection, name: str, *, publication: str | None = None, 
         row = conn.execute(
             "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, %s)", (name, PLUGIN)
         ).fetchone()
-    except psycopg.errors.DuplicateObject as error:
-        raise slot_exists(name) from error
     except psycopg.errors.QueryCanceled as error:
         raise SlotBlocked(name, timeout_s, blockers(conn, 0, timeout_s)) from error
+    except psycopg.Error as error:
+        raise not_made(name, error) from error
     finally:
-        conn.execute("SELECT set_config('statement_timeout', '0', false)")
+        if not conn.closed:
+            conn.execute("SELECT set_config('statement_timeout', '0', false)")
     assert row is not None
     return parse_lsn(row[0])
 
@@ -161,15 +162,6 @@ def require_publication(conn: Connection, name: str) -> None:
     """
     if not publication_exists(conn, name):
         raise publication_missing(name, "does not exist, and a slot must be made after its publication")
-
-
-def slot_exists(name: str) -> RefusedError:
-    """The error for a slot that is already there."""
-    return RefusedError(
-        f"slot {name!r} exists already",
-        unchanged="the slot was left as it is",
-        next_step="find out who reads it; drop it if nobody does",
-    )
 
 
 def _lsn(text: str | None) -> int | None:

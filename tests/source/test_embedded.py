@@ -34,8 +34,8 @@ from tests.source.upstream import (
     idle_at,
     next_event,
     until_mark,
-    wait_for,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_restart_goes_on_exactly_at_the_position(table: Upstream) -> None:
         with table.open(position) as source:
             assert [(t.commit_lsn, t.end_lsn) for t, _ in until_mark(source)] == every[done:]
             source.acknowledge(position.end_lsn)
-            wait_for(lambda position=position: table.confirmed() == position.end_lsn)  # type: ignore[misc]
+            wait_until(lambda position=position: table.confirmed() == position.end_lsn)  # type: ignore[misc]
 
 
 def test_the_slot_advances_only_by_acknowledgement(table: Upstream) -> None:
@@ -92,13 +92,13 @@ def test_the_slot_advances_only_by_acknowledgement(table: Upstream) -> None:
         replied = f"SELECT reply_time FROM pg_stat_replication WHERE application_name = 'carveout/stream/{table.slot}'"
         for _ in range(3):  # three more status messages, each after the keepalives
             before = table.value(replied)
-            wait_for(lambda before=before: table.value(replied) > before)  # type: ignore[misc]
+            wait_until(lambda before=before: table.value(replied) > before)  # type: ignore[misc]
         assert table.confirmed() == start.end_lsn
         source.acknowledge(one.end_lsn)
-        wait_for(lambda: table.confirmed() == one.end_lsn)
+        wait_until(lambda: table.confirmed() == one.end_lsn)
         source.acknowledge(start.end_lsn)  # never back
         source.acknowledge(two.end_lsn)
-    wait_for(lambda: table.confirmed() == two.end_lsn)  # the last word is sent at the close
+    wait_until(lambda: table.confirmed() == two.end_lsn)  # the last word is sent at the close
 
 
 def test_idle_tells_how_far_an_idle_stream_has_come(table: Upstream) -> None:
@@ -110,7 +110,7 @@ def test_idle_tells_how_far_an_idle_stream_has_come(table: Upstream) -> None:
         source.request_idle()
         assert isinstance(next_event(source), Idle)  # also where there is nothing new to say
         source.acknowledge(reached.lsn)
-        wait_for(lambda: table.confirmed() == reached.lsn)
+        wait_until(lambda: table.confirmed() == reached.lsn)
     table.run("INSERT INTO public.t VALUES (1)")
     assert len(table.changes(replace(start, end_lsn=reached.lsn))) == 1
 
@@ -136,7 +136,7 @@ def test_the_server_is_answered_while_nobody_polls(table: Upstream) -> None:
                     f"{n * 2000 + 1999}) n" for n in range(20)))  # fmt: skip
         table.mark()
         old = f"SELECT clock_timestamp() - backend_start > '3s' FROM pg_stat_activity WHERE pid = {pid}"
-        wait_for(lambda: table.value(old))
+        wait_until(lambda: table.value(old))
         assert len(until_mark(source)) == 20
         assert slot_status(table.conn, table.slot).active_pid == pid
 
@@ -154,7 +154,7 @@ def test_a_broken_connection_is_transient_and_comes_after_what_was_received(tabl
         with pytest.raises(DatabaseUnreachable):
             source.poll(0)
     source.close()  # again: nothing to do
-    wait_for(lambda: not slot_status(table.conn, table.slot).active)
+    wait_until(lambda: not slot_status(table.conn, table.slot).active)
     assert len(table.changes(start)) == 1
 
 

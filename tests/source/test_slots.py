@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import conninfo, sql
@@ -23,9 +25,12 @@ from cdc.source.slots import (
 )
 from cdc.state.position import Position
 from contexts.databases import Database
-from contexts.errors import RefusedError
-from contexts.model import TableName
-from tests.source.upstream import DEADLINE_S, PUBLICATION, Upstream, wait_for
+from contexts.embedded import Server, available_majors
+from contexts.errors import AccessDenied, DatabaseUnreachable, RefusedError
+from contexts.model import Side, TableName
+from tests.conftest import need
+from tests.source.upstream import DEADLINE_S, PUBLICATION, Upstream
+from tests.waiting import wait_until
 
 T = TableName("public", "t")
 
@@ -65,7 +70,7 @@ def test_the_snapshot_outlives_time_limits_of_the_server(upstream: Upstream) -> 
     with export_slot(upstream.database, upstream.slot, temporary=True, timeout_s=DEADLINE_S) as slot:
         pid = slot_status(upstream.conn, upstream.slot).active_pid
         held = "SELECT clock_timestamp() - backend_start > '500ms' FROM pg_stat_activity WHERE pid = "
-        wait_for(lambda: upstream.value(f"{held} {pid}"))
+        wait_until(lambda: upstream.value(f"{held} {pid}"))
         with upstream.database.connect("copy", autocommit=False) as copy:
             copy.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             copy.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(slot.snapshot)))
@@ -196,10 +201,51 @@ def test_the_command_speaks_each_servers_language(upstream: Upstream) -> None:
     assert new == "CREATE_REPLICATION_SLOT \"s\" LOGICAL pgoutput (SNAPSHOT 'export')"
 
 
-def test_no_password_in_an_error() -> None:
-    from contexts.errors import DatabaseUnreachable
-    from contexts.model import Side
+@pytest.mark.parametrize(
+    ("settings", "reason", "step"),
+    [
+        ({"max_replication_slots": "1"}, "all replication slots are in use", "max_replication_slots"),
+        ({"wal_level": "replica"}, "wal_level", "wal_level = logical"),
+    ],
+)
+def test_a_server_without_room_for_a_slot_is_named(
+    tmp_path: Path, settings: dict[str, str], reason: str, step: str
+) -> None:
+    need("postgres16", 16 in available_majors(), "install that PostgreSQL server")
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    with Server(tmp_path / "server", 16, settings) as server:
+        database = Database(Side.SHARED, server.url())
+        with database.connect("test") as conn:
+            if "wal_level" not in settings:
+                create_slot(conn, "taken")
+            for refused in (
+                lambda: create_slot(conn, "s"),
+                lambda: export_slot(database, "s", temporary=True, timeout_s=DEADLINE_S),
+            ):
+                with pytest.raises(RefusedError, match=f"slot 's' could not be made: .*{reason}") as caught:
+                    refused()
+                assert step in caught.value.next_step
 
+
+def test_a_role_that_may_not_replicate_is_told_so(upstream: Upstream) -> None:
+    name = f"plain_{upstream.slot}"
+    upstream.run(f"CREATE ROLE {name} LOGIN")
+    try:
+        plain = Database(Side.SHARED, conninfo.make_conninfo(upstream.database.url, user=name))
+        with plain.connect("test") as conn:
+            for refused in (
+                lambda: create_slot(conn, upstream.slot),
+                lambda: export_slot(plain, upstream.slot, temporary=True, timeout_s=1),
+            ):
+                with pytest.raises(AccessDenied) as caught:
+                    refused()
+                assert "REPLICATION" in caught.value.next_step
+    finally:
+        upstream.run(f"DROP ROLE {name}")
+
+
+def test_no_password_in_an_error() -> None:
     database = Database(Side.SHARED, "postgresql://u:topsecret@127.0.0.1:1/d")
     with pytest.raises(DatabaseUnreachable) as caught:
         export_slot(database, "s", temporary=True, timeout_s=1)

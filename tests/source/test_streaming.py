@@ -16,7 +16,8 @@ from cdc.events import Change, Idle, Insert, Transaction
 from cdc.source.slots import slot_status
 from cdc.state.position import Position
 from contexts.databases import Connection, Database
-from tests.source.upstream import PUBLICATION, Upstream, idle_at, next_event, until_mark, wait_for
+from tests.source.upstream import PUBLICATION, Upstream, idle_at, next_event, until_mark
+from tests.waiting import wait_until
 
 PAD = "repeat('x', 100)"
 
@@ -85,7 +86,7 @@ def test_interleaved_large_transactions(streaming: Upstream, second: Connection)
         for n in range(3):
             for conn, offset in ((streaming.conn, 0), (second, 100_000), (third, 200_000)):
                 conn.execute(fill(offset + n * 1000, offset + n * 1000 + 999).encode())
-        wait_for(lambda: streamed_count_by(stats, streaming.slot) >= 3)
+        wait_until(lambda: streamed_count_by(stats, streaming.slot) >= 3)
         third.execute("ROLLBACK")
         second.execute("COMMIT")
         third.execute("INSERT INTO public.t VALUES (-1, 'small')")
@@ -107,19 +108,19 @@ def test_idle_may_pass_a_transaction_in_progress_and_all_of_it_still_comes(
     second.execute("BEGIN")
     second.execute(fill(1, 3000).encode())
     with streaming.open(start) as source:
-        wait_for(lambda: streamed_count(streaming) >= 1)
+        wait_until(lambda: streamed_count(streaming) >= 1)
         streaming.run("INSERT INTO public.t VALUES (-1, 'small')")
         small = next_event(source, lambda event: isinstance(event, Transaction))
         assert isinstance(small, Transaction)
         idle = idle_at(source, small.end_lsn)
         source.acknowledge(idle.lsn)
-        wait_for(lambda: streaming.confirmed() >= idle.lsn)
+        wait_until(lambda: streaming.confirmed() >= idle.lsn)
         if streaming.conn.info.server_version >= 160000:  # lets the server move restart_lsn as far as it can
             streaming.run("SELECT pg_log_standby_snapshot()")
         streaming.run("CHECKPOINT")
         later = idle_at(source, streaming.flushed_lsn() - 8)
         source.acknowledge(later.lsn)
-        wait_for(lambda: streaming.confirmed() >= later.lsn)
+        wait_until(lambda: streaming.confirmed() >= later.lsn)
     second.execute(fill(3001, 4000).encode())
     second.execute("COMMIT")
     assert inserted(streaming.changes(replace(start, end_lsn=later.lsn))) == [*range(1, 4001)]
@@ -179,7 +180,7 @@ def test_killed_with_a_full_spool_nothing_is_left_and_all_comes_again(streaming:
     killed = run_reader(streaming, start, CARVEOUT_KILL_AT="apply.spooled")
     assert killed.returncode == -9, killed.stderr
     assert list(streaming.spool.iterdir()) == []
-    wait_for(lambda: not slot_status(streaming.conn, streaming.slot).active)
+    wait_until(lambda: not slot_status(streaming.conn, streaming.slot).active)
     assert inserted(streaming.changes(start)) == [*range(1, 3001)]
 
 

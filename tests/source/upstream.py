@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from psycopg import sql
 
@@ -23,7 +23,6 @@ from contexts.model import TableName
 DEADLINE_S = 30.0
 PUBLICATION = "carveout_test"
 _pause = threading.Event()  # never set: what is waited for notifies nobody
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -107,13 +106,3 @@ def idle_at(source: EmbeddedSource, lsn: int) -> Idle:
     event = next_event(source, reached)
     assert isinstance(event, Idle)
     return event
-
-
-def wait_for(condition: Callable[[], _T]) -> _T:
-    """Poll where nothing notifies."""
-    deadline, pause = time.monotonic() + DEADLINE_S, 0.01
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        _pause.wait(pause)
-    raise AssertionError("the condition did not come true in time")
