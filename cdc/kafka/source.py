@@ -120,7 +120,8 @@ class KafkaSource:
             try:
                 fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=_RECORDS_PER_POLL)
             except (OffsetOutOfRangeError, LogTruncationError) as error:
-                raise self._cut(f"the next record is gone ({type(error).__name__})") from error
+                self._stopped = self._cut(f"the next record is gone ({type(error).__name__})")
+                raise self._stopped from error
             self._consumer.pause(self._partition)
         for records in fetched.values():
             self._buffer.extend(records)
@@ -137,6 +138,7 @@ class KafkaSource:
         if position.ordinal:
             self._prove(position)
         self._consumer.seek(self._partition, position.ordinal)
+        self._consumer.pause(self._partition)
 
     def _prove(self, position: Position) -> None:
         wanted = position.ordinal - 1

@@ -1,0 +1,184 @@
+"""What the assembler makes of streams that Debezium should not, or only after a crash, send."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cdc.events import UNCHANGED, Idle, Insert, Transaction, Update
+from cdc.kafka.decoder import Decoder, Undecodable
+from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
+from contexts.catalog import Column, Generated, Identity, Table
+from contexts.errors import SchemaMismatch
+from contexts.model import TableName
+
+NAME = TableName("app", "t")
+PLACEHOLDER = "__carveout_unchanged_0123456789abcdef"
+
+
+def column(name: str, oid: int, type_sql: str) -> Column:
+    return Column(name, type_sql, oid, -1, oid, type_sql, "b", 0, False, Identity.NO, Generated.NO, "", True)
+
+
+TABLE = Table(NAME, 1, "r", "d", "x", (column("id", 23, "integer"), column("v", 25, "text")), ("id",), ("id",), 0, 0)
+
+
+def record(decoder: Decoder, payload: dict[str, Any] | None, offset: int = 0, **headers: bytes) -> Any:
+    value = None if payload is None else json.dumps(payload).encode()
+    return decoder.record(
+        value, [(f"__debezium.{k}".replace("run", "context.runId"), v) for k, v in headers.items()], offset
+    )
+
+
+def boundary(status: str, xid: int, lsn: int, count: int | None = None) -> dict[str, Any]:
+    return {"status": status, "id": f"{xid}:{lsn}", "event_count": count, "data_collections": None, "ts_ms": 1}
+
+
+def event(
+    op: str, xid: int, order: int, *, before: object = None, after: object = None, lsn: int = 50, table: str = "t"
+) -> dict[str, Any]:
+    source = {
+        "schema": "app",
+        "table": table,
+        "lsn": lsn,
+        "txId": xid,
+        "sequence": '["1","2"]',
+        "ts_ms": 1,
+        "ts_us": 1000,
+    }
+    place = {"id": f"{xid}:{lsn}", "total_order": order, "data_collection_order": order}
+    return {"op": op, "before": before, "after": after, "source": source, "transaction": place, "ts_ms": 1}
+
+
+def message(xid: int | None, lsn: int, prefix: str = "p") -> dict[str, Any]:
+    place = {"id": f"{xid}:{lsn}", "total_order": 1, "data_collection_order": 1} if xid else None
+    source = {"schema": "", "table": "", "lsn": lsn, "txId": xid, "sequence": None, "ts_ms": 1, "ts_us": 1000}
+    return {"op": "m", "source": source, "transaction": place, "message": {"prefix": prefix, "content": "AP8Q"}}
+
+
+def row(n: int, v: str | None = "x") -> dict[str, Any]:
+    return {"id": n, "v": v}
+
+
+@pytest.fixture
+def decoder() -> Decoder:
+    return Decoder({NAME: TABLE}, Encoding(placeholder=PLACEHOLDER), end_lsn=10)
+
+
+def test_a_transaction_is_whole_and_has_its_place(decoder: Decoder) -> None:
+    assert record(decoder, boundary("BEGIN", 7, 50), 0) is None
+    assert not decoder.is_between
+    assert record(decoder, event("c", 7, 1, after=row(1))) is None
+    assert record(decoder, None) is None
+    assert record(decoder, {"ts_ms": 1}) is None
+    done = record(decoder, boundary("END", 7, 90, 1), 4)
+    assert isinstance(done, Transaction)
+    assert (done.xid, done.commit_lsn, done.end_lsn, done.commit_time_us, done.ordinal) == (7, 89, 90, 1000, 5)
+    assert [c.new for c in done.changes if isinstance(c, Insert)] == [[b"1", b"x"]]
+    assert decoder.is_between
+
+
+def test_a_transaction_sent_again_is_dropped_whole(decoder: Decoder) -> None:
+    for _ in range(2):
+        record(decoder, boundary("BEGIN", 7, 50))
+        record(decoder, event("c", 7, 1, after=row(1)))
+        last = record(decoder, boundary("END", 7, 90, 1))
+    assert last is None
+    record(decoder, boundary("BEGIN", 8, 90))
+    record(decoder, event("c", 8, 1, after=row(2)))
+    assert isinstance(record(decoder, boundary("END", 8, 120, 1)), Transaction)
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([boundary("BEGIN", 7, 50), boundary("BEGIN", 7, 50)], "restarted inside"),
+        ([boundary("BEGIN", 7, 50), event("c", 7, 1, after=row(1)), boundary("BEGIN", 8, 50)], "has no end"),
+        ([event("c", 7, 1, after=row(1))], "outside of it"),
+        ([boundary("BEGIN", 7, 50), event("c", 8, 1, after=row(1))], "outside of it"),
+        ([boundary("BEGIN", 7, 50), event("c", 7, 2, after=row(1))], "event 2 came where 1 was due"),
+        ([boundary("BEGIN", 7, 50), event("c", 7, 1, after=row(1)), event("c", 7, 1, after=row(1))], "came where 2"),
+        ([boundary("BEGIN", 7, 50), event("c", 7, 1, after=row(1)), boundary("END", 7, 90, 2)], "and 1 arrived"),
+        ([boundary("END", 7, 90, 0)], "without its beginning"),
+        ([boundary("BEGIN", 7, 50), boundary("END", 8, 90, 0)], "without its beginning"),
+        ([boundary("BEGIN", 7, 50), event("d", 7, 1)], "a delete without the old row"),
+        ([boundary("BEGIN", 7, 50), event("d", 7, 1, before=row(1)) | {"op": "x"}], "unknown shape"),
+        ([boundary("BEGIN", 7, 50), event("c", 7, 1, after={"id": "1", "v": "x"})], "column id: no integer"),
+        ([boundary("BEGIN", 7, 50), event("r", 7, 1, after=row(1))], "a row of a snapshot"),
+    ],
+)
+def test_what_is_missing_or_wrong_stops_the_stream(decoder: Decoder, events: list[Any], why: str) -> None:
+    for one in events[:-1]:
+        record(decoder, one)
+    with pytest.raises(Undecodable, match=why):
+        record(decoder, events[-1])
+
+
+def test_a_restart_inside_a_transaction_stops_the_stream(decoder: Decoder) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, event("c", 7, 1, after=row(1)), run=b"one")
+    with pytest.raises(Undecodable, match="restarted inside transaction 7"):
+        record(decoder, event("c", 7, 2, after=row(2)), run=b"two")
+
+
+def test_a_changed_key_is_one_update_under_the_old_key(decoder: Decoder) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    # Columns beside the key arrive as NULL or as their default: neither is meant.
+    record(decoder, event("d", 7, 1, before=row(1, "default")), newkey=b"{}")
+    record(decoder, None)
+    record(decoder, event("c", 7, 2, after=row(2, PLACEHOLDER)), oldkey=b"{}")
+    done = record(decoder, boundary("END", 7, 90, 2))
+    [update] = done.changes
+    assert isinstance(update, Update)
+    assert (update.old, update.new, update.old_is_full) == ([b"1", None], [b"2", UNCHANGED], False)
+
+
+@pytest.mark.parametrize("after", [event("c", 7, 2, after=row(2)), boundary("END", 7, 90, 1), message(7, 60)])
+def test_half_a_changed_key_stops_the_stream(decoder: Decoder, after: dict[str, Any]) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, event("d", 7, 1, before=row(1)), newkey=b"{}")
+    if after["op" if "op" in after else "status"] == "m":
+        after["transaction"]["total_order"] = 2
+    with pytest.raises(Undecodable):
+        record(decoder, after)
+
+
+def test_a_new_row_without_its_old_key_stops_the_stream(decoder: Decoder) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    with pytest.raises(Undecodable, match="without the old one"):
+        record(decoder, event("c", 7, 1, after=row(2)), oldkey=b"{}")
+
+
+def test_the_placeholder_is_a_value_where_nothing_can_be_unchanged(decoder: Decoder) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, event("c", 7, 1, after=row(1, PLACEHOLDER)))
+    record(decoder, event("u", 7, 2, after=row(1, PLACEHOLDER)))
+    insert, update = record(decoder, boundary("END", 7, 90, 2)).changes
+    assert insert.new[1] == PLACEHOLDER.encode()
+    assert update.new[1] is UNCHANGED
+
+
+def test_messages_outside_of_transactions_are_idle_events(decoder: Decoder) -> None:
+    idle = record(decoder, message(None, 60), 3)
+    assert (idle.lsn, idle.ordinal) == (60, 4)
+    assert record(decoder, message(None, 60)) is None
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, message(7, 70, HEARTBEAT_PREFIX))
+    assert isinstance(record(decoder, boundary("END", 7, 90, 1)), Idle)
+    record(decoder, boundary("BEGIN", 8, 50))
+    record(decoder, message(8, 95))
+    done = record(decoder, boundary("END", 8, 99, 1))
+    assert [(m.prefix, m.content, m.lsn) for m in done.changes] == [("p", b"\x00\xff\x10", 95)]
+
+
+def test_tables_and_columns_that_are_not_known_stop_the_stream(decoder: Decoder) -> None:
+    record(decoder, boundary("BEGIN", 7, 50))
+    with pytest.raises(SchemaMismatch, match="other is in the stream"):
+        record(decoder, event("c", 7, 1, after=row(1), table="other"))
+    for after, why in (({"id": 1}, "column v is not in the event"), ({**row(1), "w": 1}, "column w is new")):
+        fresh = Decoder({NAME: TABLE}, Encoding(placeholder=PLACEHOLDER))
+        record(fresh, boundary("BEGIN", 7, 50))
+        with pytest.raises(SchemaMismatch, match=why):
+            record(fresh, event("c", 7, 1, after=after))
