@@ -130,6 +130,8 @@ class Options(_Strict):
     lock_timeout_ms: Annotated[int, Field(ge=1)] = 250
     #: A switch that has not drained by then goes back.
     switch_deadline_ms: Annotated[int, Field(ge=50)] = 5_000
+    #: Time for comparing the keys changed last, while a switch keeps writes waiting (0: do not compare).
+    recheck_budget_ms: Annotated[int, Field(ge=0)] = 200
     #: A switch is refused while the stream is further behind than this.
     max_lag_s: Annotated[float, Field(gt=0)] = 5.0
     proof_max_age_s: Annotated[float, Field(gt=0)] = 3_600.0

@@ -123,6 +123,8 @@ class Applier:
             self._collector.flush()
             kill_point("apply.rows_written")
             markers.store(self._conn, self._stream.context, batch.markers)
+            if any(marker.kind == markers.FENCE for marker in batch.markers):
+                self._writer.recent.store(self._conn, self._stream.context)
             self._advance(replace(
                 self.position, end_lsn=batch.end_lsn, source_time=batch.source_time,
                 ordinal=self.position.ordinal if ordinal is None else ordinal,

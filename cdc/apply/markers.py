@@ -13,6 +13,8 @@ from contexts.databases import Connection
 
 PREFIX = "carveout"
 CHANNEL = "carveout"
+#: The kind of marker that ends the writes of a side.
+FENCE = "fence"
 _log = logging.getLogger(__name__)
 
 

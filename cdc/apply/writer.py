@@ -14,6 +14,7 @@ from cdc.apply.coverage import Extent
 from cdc.apply.exactpath import ExactPath
 from cdc.apply.fastpath import FastPath, Unexpected
 from cdc.apply.plan import Plan
+from cdc.apply.recent import RecentKeys
 from contexts.databases import Connection
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Writer:
         self._exact = ExactPath(conn, context)
         #: How many segments had to be written again by the exact path, for metrics and tests.
         self.fallbacks = 0
+        self.recent = RecentKeys()
 
     def write(self, plan: Plan, log: Sequence[RowChange]) -> None:
         """Write the changes of one table, in source order as far as it matters.
@@ -41,6 +43,7 @@ class Writer:
         """
         if plan.extent is Extent.NONE:
             return
+        self.recent.note(plan, log)
         start = 0
         while start < len(log):
             start = self._write_segment(plan, log, start)

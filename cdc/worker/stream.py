@@ -6,6 +6,7 @@ import logging
 import time
 
 from cdc.apply import Applier
+from cdc.apply.markers import FENCE
 from cdc.events import Event, Idle, Transaction
 from cdc.source.base import Source
 from cdc.worker.barrier import HeldBarrier, make_barrier
@@ -15,7 +16,6 @@ from contexts.model import Options
 
 POLL_S = 0.2
 IDLE_S = 1.0
-FENCE = "fence"
 _log = logging.getLogger(__name__)
 
 

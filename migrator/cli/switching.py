@@ -63,6 +63,8 @@ def _print(report: SwitchReport) -> None:
     click.echo(f"writes were blocked for {report.write_block_ms:.0f} ms:")
     for part, milliseconds in report.breakdown_ms.items():
         click.echo(f"  {part:10} {milliseconds:8.1f} ms")
+    if report.facts:
+        click.echo(f"{report.facts['rechecked_keys']} of {report.facts['changed_keys']} last changed keys re-checked")
     click.echo("next: " + _next(report)[0])
 
 
@@ -72,6 +74,7 @@ def _shown(report: SwitchReport) -> dict[str, object]:
         "to": report.to_side,
         "write_block_ms": report.write_block_ms,
         "breakdown_ms": report.breakdown_ms,
+        **report.facts,
     }
 
 

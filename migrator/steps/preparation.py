@@ -188,7 +188,7 @@ def drop_stream(run: Run, side: Side) -> None:
             partial(drop_slot, executor.connection(side), slot),
         )
     executor.write(side, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication_name(run.name))))
-    for table in ("position", "copy_part", "copy_key", "marker"):
+    for table in ("position", "copy_part", "copy_key", "recent_key", "marker"):
         if executor.read(side, sql.SQL("SELECT to_regclass({})").format(sql.Literal(f"carveout.{table}")))[0][0]:
             executor.write(
                 side,

@@ -34,6 +34,8 @@ class Stopwatch:
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
         self.total_ms = 0.0
+        #: What the last check saw.
+        self.facts: dict[str, int] = {}
         self.began = self._last = time.monotonic()
 
     def start(self, began: float) -> None:
@@ -61,9 +63,11 @@ class SwitchReport:
     to_side: Side
     write_block_ms: float
     breakdown_ms: dict[str, float]
+    #: ``changed_keys`` that the stream remembered, and ``rechecked_keys`` that were compared at the fence.
+    facts: dict[str, int]
 
 
-def execute(run: Run, verify: Callable[[Run, Switch], None]) -> SwitchReport:
+def execute(run: Run, verify: Callable[[], dict[str, int]]) -> SwitchReport:
     """Exchange the sides. The conditions have been checked by the caller.
 
     :param verify: the last check while no side is open; raises to go back.
@@ -89,8 +93,8 @@ def execute(run: Run, verify: Callable[[Run, Switch], None]) -> SwitchReport:
     except (CarveoutError, psycopg.Error, KeyboardInterrupt) as error:
         if _settle(run, switch, error) is not Outcome.COMMITTED:
             raise
-    _finish(run, switch, {"write_block_ms": watch.total_ms, **watch.parts})
-    return SwitchReport(run.name, switch.from_side, switch.to_side, watch.total_ms, watch.parts)
+    _finish(run, switch, {"write_block_ms": watch.total_ms, **watch.parts, **watch.facts})
+    return SwitchReport(run.name, switch.from_side, switch.to_side, watch.total_ms, watch.parts, watch.facts)
 
 
 def resume(run: Run) -> Outcome | None:
@@ -156,7 +160,7 @@ def _gate(run: Run, switch: Switch) -> Iterator[float]:
 
 
 def _exchange(
-    run: Run, switch: Switch, pairs: sequences.Pairs, verify: Callable[[Run, Switch], None], watch: Stopwatch
+    run: Run, switch: Switch, pairs: sequences.Pairs, verify: Callable[[], dict[str, int]], watch: Stopwatch
 ) -> None:
     """Everything that happens while no side takes writes."""
     deadline = watch.began + run.context.options.switch_deadline_ms / 1000
@@ -169,7 +173,7 @@ def _exchange(
     _drain(run, switch, marker, deadline)
     watch.lap("drain")
     kill_point("switch.drained")
-    verify(run, switch)
+    watch.facts = verify()
     watch.lap("verify")
     kill_point("switch.verified")
     sequences.carry(run, pairs, switch.from_side, switch.to_side)

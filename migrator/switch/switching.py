@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from contexts.errors import CarveoutError
 from contexts.model import Side
-from migrator.control.switches import Switch
 from migrator.lifecycle import State, require_state
 from migrator.run import Run
-from migrator.switch import conditions, procedure
+from migrator.switch import conditions, lastcheck, procedure
 from migrator.switch.procedure import SwitchReport
-
-
-class LastCheckFailed(CarveoutError):
-    """The closed side is not what the open side is; the switch goes back."""
 
 
 def switch(run: Run, to_side: Side) -> SwitchReport:
@@ -24,8 +18,5 @@ def switch(run: Run, to_side: Side) -> SwitchReport:
     state = run.migration().state
     require_state(run.name, state, State.STREAMING if to_side is Side.SERVICE else State.SWITCHED)
     conditions.require(run, to_side.other, to_side)
-    return procedure.execute(run, last_check)
-
-
-def last_check(run: Run, switch: Switch) -> None:
-    """While no side takes writes."""
+    with lastcheck.prepared(run, to_side.other, to_side) as check:
+        return procedure.execute(run, check.compare)

@@ -66,6 +66,16 @@ CREATE TABLE carveout.copy_key (
 COMMENT ON TABLE carveout.copy_key IS
     'Keys whose whole row the next copy cycle must bring: a change carried them out of a range not yet copied';
 
+CREATE TABLE carveout.recent_key (
+    context text NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    columns text[] NOT NULL,
+    key text[] NOT NULL
+);
+COMMENT ON TABLE carveout.recent_key IS
+    'The keys changed last, stored with a fence marker for the check of a switch';
+
 CREATE TABLE carveout.copy_primary_key (
     context text NOT NULL,
     table_schema text NOT NULL,
@@ -79,7 +89,8 @@ COMMENT ON TABLE carveout.copy_primary_key IS
 """
 
 DROP = """
-DROP TABLE carveout.copy_primary_key, carveout.copy_key, carveout.copy_part, carveout.marker, carveout.position
+DROP TABLE carveout.recent_key, carveout.copy_primary_key, carveout.copy_key, carveout.copy_part,
+    carveout.marker, carveout.position
 """
 
 

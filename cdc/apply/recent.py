@@ -1,0 +1,59 @@
+"""The most recently changed keys, kept in memory and stored with the fence marker.
+
+A switch compares them on both sides while nobody writes: a full comparison has no time there, and what changed last
+is what a proof from a moment ago has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from psycopg import sql
+
+from cdc.apply.compact import RowChange
+from cdc.apply.plan import Key, Plan
+from cdc.events import Delete, Missing
+from contexts.databases import Connection
+from contexts.model import TableName
+
+#: Keys remembered per table; storing and comparing them takes a small part of a switch.
+LIMIT = 5_000
+_COPY = sql.SQL("COPY carveout.recent_key (context, table_schema, table_name, columns, key) FROM STDIN")
+
+
+class RecentKeys:
+    """Remembers the last keys of each keyed table, in the order of their last change."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[TableName, tuple[str, ...]], dict[Key, None]] = {}
+
+    def note(self, plan: Plan, log: Sequence[RowChange]) -> None:
+        """Remember the keys of the changes, old and new; tables without key have none."""
+        if not plan.is_keyed:
+            return
+        columns = tuple(plan.name(place) for place in plan.key)
+        kept = self._keys.setdefault((plan.relation.table, columns), {})
+        for change in log[-LIMIT:]:
+            for key in _keys(plan, change):
+                kept.pop(key, None)
+                kept[key] = None
+        for key in list(islice(kept, max(0, len(kept) - LIMIT))):
+            del kept[key]
+
+    def store(self, conn: Connection, context: str) -> None:
+        """Replace what is stored for the context, in the open transaction."""
+        conn.execute("DELETE FROM carveout.recent_key WHERE context = %s", (context,))
+        with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for (table, columns), keys in self._keys.items():
+                for key in keys:
+                    values = (key,) if len(columns) == 1 else key
+                    copy.write_row((context, *table, list(columns), [value.decode() for value in values]))
+
+
+def _keys(plan: Plan, change: RowChange) -> Iterator[Key]:
+    rows = [change.old] if isinstance(change, Delete) else [change.new, getattr(change, "old", None)]
+    for row in rows:
+        # A toasted key that did not change is not in the new image, but in the old one.
+        if row is not None and not any(isinstance(row[place], Missing) for place in plan.key):
+            yield plan.key_of(row)
