@@ -60,7 +60,7 @@ def _cycle(open_: Database, closed: Database, context: Context, control: CopyCon
     """A cycle from its own fence to the one that ends it."""
     # In the role of a replica the write locks of the closed side let the copy empty its tables.
     with (
-        failures.naming("the copy's ledger", closed),
+        failures.naming("the copy's ledger", failures.place(closed)),
         closed.connect("copy control", session_replication_role="replica") as conn,
     ):
         try:
@@ -151,7 +151,7 @@ class _Cycle:
 
     def _shapes(self, tables: set[TableName]) -> dict[TableName, Shape]:
         with (
-            failures.naming("reading the tables' columns", self._open),
+            failures.naming("reading the tables' columns", failures.place(self._open)),
             self._open.connect("copy control", lock_timeout=LOCK_TIMEOUT) as conn,
         ):
             sources = read_tables(conn, tables)

@@ -36,12 +36,17 @@ class WorkerDied(CarveoutError):
 
 
 @contextlib.contextmanager
-def naming(what: str, database: Database) -> Iterator[None]:
+def naming(what: str, where: str) -> Iterator[None]:
     """Turn a server's error into a named one; ``what`` names the table and the part, or what else was done."""
     try:
         yield
     except psycopg.Error as error:
-        raise named(error, what, f"{database.side} database ({database.shown()})") from error
+        raise named(error, what, where) from error
+
+
+def place(database: Database) -> str:
+    """A side's database, for a message."""
+    return f"{database.side} database ({database.shown()})"
 
 
 def named(error: psycopg.Error, what: str, where: str) -> CarveoutError:

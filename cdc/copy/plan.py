@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cdc.copy import ledger, shape, split
+from cdc.copy import failures, ledger, shape, split
 from cdc.copy.model import Part, Strategy
 from contexts import sqlfiles
 from contexts.catalog import Table, leaves, read_tables
@@ -38,21 +38,28 @@ def plan(open_: Connection, closed: Connection, context: Context) -> list[Part]:
     :raises SchemaMismatch: a table does not fit its counterpart on the closed side.
     :raises RefusedError: nothing was planned so far, and a table on the closed side holds rows.
     """
+    with failures.naming("planning the copy", f"context {context.name!r}"):
+        _add_missing(open_, closed, context)
+        kill_point("copy.planned")
+        return ledger.read(closed, context.name)
+
+
+def _add_missing(open_: Connection, closed: Connection, context: Context) -> None:
     known = ledger.read(closed, context.name)
     planned = {part.table for part in known}
     sources = _sources(open_, context)
     _forget_gone(open_, closed, context.name, planned - sources.keys())
     new = [table for table in leaves(sources.values()) if table.name not in planned]
-    if new:
-        targets = read_tables(closed, [table.name for table in new])
-        for table in new:
-            shape.match(table, targets.get(table.name))
-        if not known:
-            _require_empty(closed, [table.name for table in new])
-        with closed.transaction():
-            ledger.add(closed, context.name, _parts(open_, context, new, targets))
-    kill_point("copy.planned")
-    return ledger.read(closed, context.name)
+    if not new:
+        return
+    targets = read_tables(closed, [table.name for table in new])
+    for table in new:
+        shape.match(table, targets.get(table.name))
+    if not known:
+        _require_empty(closed, [table.name for table in new])
+    by_key = _cut_by_key(open_, closed, new, targets)
+    with closed.transaction():
+        ledger.add(closed, context.name, _parts(open_, context, new, by_key))
 
 
 def _sources(open_: Connection, context: Context) -> dict[TableName, Table]:
@@ -82,13 +89,13 @@ def _require_empty(closed: Connection, names: Iterable[TableName]) -> None:
             )
 
 
-def _parts(open_: Connection, context: Context, tables: list[Table], targets: dict[TableName, Table]) -> list[Part]:
+def _parts(open_: Connection, context: Context, tables: list[Table], by_key: set[TableName]) -> list[Part]:
     options = context.options
     size = split.part_bytes(sum(table.bytes for table in tables), options.copy_workers, options.copy_part_mb << 20)
     parts: list[Part] = []
     for sized in _sizes(open_, context, tables):
         table = sized.table
-        strategy = _strategy(sized, context, split.sorts_alike(table, targets[table.name]))
+        strategy = _strategy(sized, context, table.name in by_key)
         count = max(1, math.ceil(table.bytes / size))
         if strategy is Strategy.KEY:
             bounds = split.key_bounds(open_, table, sized.pages, count)
@@ -100,6 +107,27 @@ def _parts(open_: Connection, context: Context, tables: list[Table], targets: di
             for number, (lower, upper) in enumerate(split.ranges(bounds))
         ]
     return parts
+
+
+def _cut_by_key(
+    open_: Connection, closed: Connection, tables: list[Table], targets: dict[TableName, Table]
+) -> set[TableName]:
+    """The tables that may be copied by ranges of their primary key."""
+    immediate = _immediate(open_, tables) & _immediate(closed, targets.values())
+    return {
+        table.name
+        for table in tables
+        if table.name in immediate
+        and split.sorts_alike(table, targets[table.name])
+        # The stream must name its rows by this key, or a single row could not be copied again by it.
+        and set(table.primary_key) <= set(table.identity_key)
+    }
+
+
+def _immediate(conn: Connection, tables: Iterable[Table]) -> set[TableName]:
+    """The tables whose primary key is not deferrable: a deferrable one may hold two rows of one key for a while."""
+    names = {table.oid: table.name for table in tables}
+    return {names[oid] for (oid,) in conn.execute(_SQL["immediate_keys"], (list(names),))}
 
 
 def _sizes(open_: Connection, context: Context, tables: list[Table]) -> list[_Sized]:
@@ -115,11 +143,12 @@ def _sizes(open_: Connection, context: Context, tables: list[Table]) -> list[_Si
     return sized
 
 
-def _strategy(sized: _Sized, context: Context, sorts_alike: bool) -> Strategy:
-    if sized.copy_by == "key" and not sorts_alike:
+def _strategy(sized: _Sized, context: Context, by_key: bool) -> Strategy:
+    if sized.copy_by == "key" and not by_key:
         raise ConfigError(
             f'context {context.name!r}: {sized.table.name}: copy_by = "key" needs a primary key that is the same '
-            'and sorts the same on both sides (integers, uuid, dates, numeric, bytea, text with COLLATE "C")',
+            "on both sides, not deferrable, part of the replica identity, and sorts the same everywhere "
+            '(integers, uuid, dates, numeric, bytea, text with COLLATE "C")',
             unchanged="nothing was planned",
             next_step='write copy_by = "ctid" or leave it out',
         )
@@ -127,7 +156,7 @@ def _strategy(sized: _Sized, context: Context, sorts_alike: bool) -> Strategy:
         return Strategy(sized.copy_by)
     if sized.table.bytes <= ASSUMED_BYTES_PER_S * context.options.max_snapshot_age_s / 2:
         return Strategy.CTID
-    if sorts_alike:
+    if by_key:
         return Strategy.KEY
     _log.warning(
         "%s has %d MB and no primary key that sorts alike on both sides: it is copied under one snapshot, "

@@ -7,6 +7,9 @@ SELECT c.oid::int8, pg_relation_size(c.oid) / current_setting('block_size')::int
 FROM pg_class c
 WHERE c.oid = ANY (%s::oid[])
 
+-- name: immediate_keys
+SELECT indrelid::int8 FROM pg_index WHERE indisprimary AND indimmediate AND indrelid = ANY (%s::oid[])
+
 -- name: key_bounds
 SELECT DISTINCT ON (bucket) {names}
 FROM (SELECT {texts}, ntile(%(buckets)s) OVER w AS bucket, row_number() OVER w AS position

@@ -207,7 +207,7 @@ class _Worker:
             yield
         except psycopg.Error as error:
             side = self._job.open_ if self._source_failed() else self._job.closed
-            raise failures.named(error, what, f"{side.side} database ({side.shown()})") from error
+            raise failures.named(error, what, failures.place(side)) from error
         except RelayError as error:
             raise failures.CopyFailed(f"{what}: {error}", unchanged=failures.UNCHANGED) from error
 

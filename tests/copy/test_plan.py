@@ -74,8 +74,16 @@ def test_auto_takes_the_key_only_where_one_snapshot_would_get_old(pair: Database
     assert tiny == {"t": Strategy.KEY, "u": Strategy.CTID}
 
 
-def test_a_key_that_sorts_differently_is_refused_where_it_is_asked_for(pair: Databases) -> None:
-    both(pair, "CREATE TABLE t (id text PRIMARY KEY)")
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "CREATE TABLE t (id text PRIMARY KEY)",
+        "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)",
+        "CREATE TABLE t (id int PRIMARY KEY, u int NOT NULL UNIQUE);ALTER TABLE t REPLICA IDENTITY USING INDEX t_u_key",
+    ],
+)
+def test_a_key_that_will_not_do_is_refused_where_it_is_asked_for(pair: Databases, ddl: str) -> None:
+    both(pair, ddl)
     with pytest.raises(ConfigError, match=r'public\.t: copy_by = "key"'):
         plan(pair, context(Table(name=TableName("public", "t"), copy_by="key")))
 
