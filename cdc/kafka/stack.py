@@ -194,6 +194,10 @@ def connect_settings(bootstrap: str, port: int) -> dict[str, str]:
         "offset.storage.partitions": "1",
         "status.storage.partitions": "1",
         "offset.flush.interval.ms": "1000",
+        # A killed worker's successor takes its tasks over at once.
+        "scheduled.rebalance.max.delay.ms": "0",
+        "session.timeout.ms": "6000",
+        "heartbeat.interval.ms": "1000",
         **topics,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Stream:
 
     @property
     def api(self) -> Connect:
-        return Connect(self.stack.connect_url)
+        return Connect(self.stack.connect_url, timeout_s=90)
 
     def owner(self) -> Connection:
         """A session of the application: its settings are its own."""
@@ -98,8 +99,6 @@ class Stream:
 
 def collect(source: KafkaSource, stop: Callable[[list[Event]], bool], timeout_s: float = 60.0) -> list[Event]:
     """Poll until ``stop`` likes what came."""
-    import time
-
     found: list[Event] = []
     deadline = time.monotonic() + timeout_s
     while not stop(found):
