@@ -4,5 +4,6 @@ from cdc.apply.applier import Applier
 from cdc.apply.batch import Pending
 from cdc.apply.coverage import FULL, Coverage, Extent
 from cdc.apply.markers import Marker
+from cdc.apply.types import types_of
 
-__all__ = ["FULL", "Applier", "Coverage", "Extent", "Marker", "Pending"]
+__all__ = ["FULL", "Applier", "Coverage", "Extent", "Marker", "Pending", "types_of"]

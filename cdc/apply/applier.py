@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import psycopg
 
-from cdc.apply import failures, fit, markers
+from cdc.apply import failures, markers
 from cdc.apply.batch import MB, Batch, Pending
 from cdc.apply.collect import Collector
 from cdc.apply.coverage import FULL, Coverage
 from cdc.apply.markers import Marker
 from cdc.apply.plans import Plans
+from cdc.apply.types import Describe
 from cdc.apply.writer import Writer
 from cdc.events import Transaction
 from cdc.lsn import format_lsn
@@ -50,12 +51,13 @@ class Applier:
         *,
         owner: uuid.UUID,
         coverage: Coverage = FULL,
-        source_type: fit.SourceType | None = None,
+        source_type: Describe | None = None,
     ) -> None:
         """Connect and take the stream over: from here on no other worker can commit.
 
         :param coverage: what the copy has brought; see :class:`Coverage`.
-        :param source_type: ``format_type`` on the open side, to compare types of extensions and users by name.
+        :param source_type: describes the open side's types (:func:`cdc.apply.types_of`), to compare those of users
+            and extensions; without it only built-in types are compared.
         :raises StreamStopped: the stream has no position.
         :raises DatabaseUnreachable: no server answered.
         :raises AccessDenied: a right is missing.

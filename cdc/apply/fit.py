@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from cdc.apply.target import Target
+from cdc.apply.target import FIRST_UNFIXED_OID, Target
+from cdc.apply.types import Describe
 from cdc.events import Relation, RelationColumn
 from contexts.catalog import Column
 from contexts.errors import SchemaMismatch
 from contexts.model import TableName
 
-#: ``format_type`` of the open side's server, for a type OID and modifier of its catalog.
-SourceType = Callable[[int, int], str]
 
-# Below FirstGenbkiObjectId (access/transam.h) OIDs are assigned by hand and equal on every server and version.
-_FIRST_UNFIXED_OID = 10_000
-
-
-def check(relation: Relation, target: Target, source_type: SourceType | None, context: str) -> None:
+def check(relation: Relation, target: Target, source_type: Describe | None, context: str) -> None:
     """Refuse a relation whose rows the table cannot hold as they are.
 
     :raises SchemaMismatch: names the table, every column that does not fit, and the revision to write.
@@ -35,13 +30,13 @@ def mismatch(table: TableName, problem: str, context: str) -> SchemaMismatch:
     )
 
 
-def _problems(relation: Relation, target: Target, source_type: SourceType | None) -> Iterator[str]:
+def _problems(relation: Relation, target: Target, source_type: Describe | None) -> Iterator[str]:
     there = {column.name: column for column in target.table.columns}
     for column in relation.columns:
         if column.name not in there:
             yield f"column {column.name!r} is missing on the closed side"
-        elif not _same_type(column, there[column.name], source_type):
-            yield _type_problem(column, there[column.name], source_type)
+        elif not _same_type(column, there[column.name], target, source_type):
+            yield _type_problem(column, there[column.name], target, source_type)
     carried = {column.name for column in relation.columns}
     for name, own in there.items():
         if name not in carried and own.not_null and name not in target.self_filling:
@@ -50,12 +45,17 @@ def _problems(relation: Relation, target: Target, source_type: SourceType | None
         yield "it has no column that is stored"
 
 
-def _same_type(column: RelationColumn, own: Column, source_type: SourceType | None) -> bool:
-    if column.type_oid < _FIRST_UNFIXED_OID or own.type_oid < _FIRST_UNFIXED_OID:
+def _same_type(column: RelationColumn, own: Column, target: Target, source_type: Describe | None) -> bool:
+    ours = target.types.get(own.name)
+    if column.type_oid < FIRST_UNFIXED_OID or ours is None:
         return (column.type_oid, column.typmod) == (own.type_oid, own.typmod)
-    return source_type is None or source_type(column.type_oid, column.typmod) == own.type_sql
+    theirs = source_type(column.type_oid, column.typmod) if source_type else None
+    # A type that was dropped since: these are changes from before that, and the server judges their values.
+    return theirs is None or theirs == ours
 
 
-def _type_problem(column: RelationColumn, own: Column, source_type: SourceType | None) -> str:
-    theirs = source_type(column.type_oid, column.typmod) if source_type else f"type {column.type_oid}"
-    return f"column {column.name!r} is {theirs} on the open side and {own.type_sql} on the closed side"
+def _type_problem(column: RelationColumn, own: Column, target: Target, source_type: Describe | None) -> str:
+    theirs = source_type(column.type_oid, column.typmod) if source_type else None
+    ours = target.types.get(own.name, own.type_sql)
+    shown = theirs or f"type {column.type_oid}"
+    return f"column {column.name!r} is {shown} on the open side and {ours} on the closed side"

@@ -8,6 +8,7 @@ from cdc.apply import fit
 from cdc.apply.coverage import Coverage, Extent
 from cdc.apply.plan import Plan, make_plan
 from cdc.apply.target import is_owned, read_target
+from cdc.apply.types import Describe
 from cdc.events import Relation
 from contexts.databases import Connection
 from contexts.errors import StreamStopped
@@ -23,7 +24,7 @@ class Plans:
         context: str,
         tables: Sequence[TableName],
         coverage: Coverage,
-        source_type: fit.SourceType | None,
+        source_type: Describe | None,
     ) -> None:
         self._conn = conn
         self._context = context

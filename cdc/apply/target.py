@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from cdc.apply import types
 from contexts import sqlfiles
 from contexts.catalog import Column, Identity, Table, read_tables
 from contexts.databases import Connection
@@ -14,6 +15,8 @@ from contexts.model import TableName
 
 _SQL = sqlfiles.load("cdc.apply", "target.sql")
 
+#: Below FirstGenbkiObjectId (access/transam.h) OIDs are assigned by hand and equal on every server and version.
+FIRST_UNFIXED_OID = 10_000
 # Fixed by PostgreSQL's pg_type.dat. Two values of these types that are equal have the same text.
 _EQUAL_MEANS_SAME = frozenset(
     {16, 17, 18, 19, 20, 21, 23, 26, 650, 774, 790, 829, 869, 1082, 1083, 1114, 1184, 1560, 1562, 2950, 3220}
@@ -48,6 +51,8 @@ class Target:
     table: Table
     #: By column: the type's name without modifiers, as a cast takes it.
     casts: dict[str, str]
+    #: By column: the type in words (:mod:`cdc.apply.types`), where its OID means something else on the open side.
+    types: dict[str, str]
     #: Columns that fill themselves when an insert does not name them.
     self_filling: frozenset[str]
     unique_keys: tuple[UniqueKey, ...]
@@ -72,6 +77,11 @@ def read_target(conn: Connection, name: TableName) -> Target | None:
     return Target(
         table,
         {name: cast for name, cast, _ in columns},
+        {
+            column.name: types.described(conn, column.type_oid, column.typmod) or column.type_sql
+            for column in table.columns
+            if column.type_oid >= FIRST_UNFIXED_OID
+        },
         frozenset(name for name, _, fills in columns if fills),
         tuple(UniqueKey(tuple(names), tuple(map(Operator, schemas, ops))) for names, schemas, ops in keys),
     )

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cdc import copy
-from cdc.apply import Applier, Coverage, Extent
+from cdc.apply import Applier, Coverage, Extent, types_of
 from cdc.copy import CopyControl
 from cdc.names import barrier_slot_name, publication_name, slot_name
 from cdc.source.embedded import EmbeddedSource
@@ -116,7 +116,15 @@ class InitialCopy:
         names, options = self._context.table_names, self._context.options
         with (
             closing(
-                Applier(self._closed, self._stream, names, options, owner=self._owner, coverage=self._coverage())
+                Applier(
+                    self._closed,
+                    self._stream,
+                    names,
+                    options,
+                    owner=self._owner,
+                    coverage=self._coverage(),
+                    source_type=types_of(self._open),
+                )
             ) as applier,
             closing(open_source(self._open, self._context, self._stream, applier.position, self._spool)) as source,
         ):

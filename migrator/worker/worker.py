@@ -13,7 +13,7 @@ from typing import assert_never
 
 import psycopg
 
-from cdc.apply import Applier
+from cdc.apply import Applier, types_of
 from cdc.worker.initial import InitialCopy, open_source
 from cdc.worker.stream import Stream
 from contexts import schema
@@ -123,7 +123,9 @@ class ContextWorker:
         open_, closed = self._sides(migration)
         names, options = self._context.table_names, self._context.options
         with (
-            closing(Applier(closed, migration.stream, names, options, owner=self._owner)) as applier,
+            closing(
+                Applier(closed, migration.stream, names, options, owner=self._owner, source_type=types_of(open_))
+            ) as applier,
             closing(open_source(open_, self._context, migration.stream, applier.position, self._spool)) as source,
         ):
             self._control.phase = "streaming"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cdc import state
-from cdc.apply import FULL, Applier, Coverage
+from cdc.apply import FULL, Applier, Coverage, types_of
 from cdc.events import Transaction
 from cdc.state import position
 from cdc.state.position import Position, StreamId
@@ -53,14 +53,9 @@ class World:
         """Open an applier, which takes the stream over."""
         self.applier = Applier(
             self.pair.service, STREAM, self.tables, options, owner=uuid.uuid4(), coverage=coverage,
-            source_type=self.source_type, **more,
+            source_type=types_of(self.pair.shared), **more,
         )  # fmt: skip
         return self.applier
-
-    def source_type(self, oid: int, typmod: int) -> str:
-        row = self.shared.execute("SELECT format_type(%s::oid, %s)", (oid, typmod)).fetchone()
-        assert row is not None
-        return str(row[0])
 
     def write(self, *statements: str) -> None:
         """Run statements on the shared side as one transaction."""

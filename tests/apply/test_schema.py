@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from contexts.errors import SchemaMismatch
@@ -132,3 +134,50 @@ def test_partitions_at_any_depth(world: World) -> None:
     world.write("TRUNCATE b2", "INSERT INTO t VALUES (101, 'b', 'new')")
     world.replicate()
     assert len(world.same("public.t", "public.a", "public.b1", "public.b2")) > 20
+
+
+@pytest.mark.parametrize(
+    ("shared", "service", "said"),
+    [
+        ("CREATE DOMAIN d AS numeric(12,2)", "CREATE DOMAIN d AS numeric(12,1)",
+         r"public.d over numeric\(12,2\) on the open side and public.d over numeric\(12,1\)"),
+        ("CREATE DOMAIN d AS text", "CREATE DOMAIN d AS varchar(5)", r"public.d over text .* varying\(5\)"),
+        ("CREATE DOMAIN e AS int; CREATE DOMAIN d AS e", "CREATE DOMAIN e AS bigint; CREATE DOMAIN d AS e",
+         "public.d over public.e over integer on"),
+        ("CREATE DOMAIN d AS int", "CREATE TYPE d AS ENUM ('1')", "public.d over integer on .* and public.d on"),
+        ("CREATE TYPE d AS ENUM ('1')", "CREATE TYPE d0 AS ENUM ('1')", "public.d on the open side and public.d0 on"),
+        ("CREATE TYPE d AS (a int)", "CREATE TYPE d0 AS (a int)", "public.d on the open side and public.d0 on"),
+        ("CREATE TYPE d AS RANGE (subtype = int)", "CREATE TYPE d0 AS RANGE (subtype = int)",
+         "public.d on .* public.d0"),
+    ],
+)  # fmt: skip
+def test_types_of_users_are_compared_with_what_is_under_them(
+    world: World, shared: str, service: str, said: str
+) -> None:
+    for conn, types in ((world.shared, shared), (world.service, service)):
+        own = "d0" if " d0 " in types else "d"
+        conn.execute(f"SET search_path = public; {types}; CREATE TABLE t (id int PRIMARY KEY, v {own}, w {own}[])")
+        conn.execute("SET search_path = pg_catalog")
+    world.start("t")
+    world.write("INSERT INTO t (id) VALUES (1)")
+    arrays = re.sub(r"public\.d0?", r"\g<0>\\[\\]", said)
+    with pytest.raises(SchemaMismatch, match=f"'v' is {said}.*'w' is {arrays}"):
+        world.replicate()
+
+
+def test_a_type_that_was_dropped_meanwhile_stops_nothing(world: World) -> None:
+    world.both(TABLE)
+    world.start("t")
+    world.write("INSERT INTO t VALUES (1, 'a', 'ok')")
+    world.write("ALTER TABLE t ALTER m TYPE text", "DROP TYPE mood")
+    world.write("INSERT INTO t VALUES (2, 'b', 'so so')")
+    before, *_, after = world.read()
+    world.applier.apply(before)
+    world.applier.commit()
+    with pytest.raises(SchemaMismatch, match=r"'m' is text on .* public.mood on the closed"):
+        world.applier.apply(after)
+    world.service.execute("ALTER TABLE public.t ALTER m TYPE text")
+    world.open()
+    world.applier.apply(after)
+    world.applier.commit()
+    assert len(world.same()) == 2
