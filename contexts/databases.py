@@ -29,11 +29,14 @@ PINNED_SETTINGS: Mapping[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     "search_path": "pg_catalog",
     "row_security": "off",
     "default_transaction_read_only": "off",
 }
 CONNECT_TIMEOUT_S = 10
+#: The first version that knows ``transaction_timeout``: an older one would refuse the connection.
+_TRANSACTION_TIMEOUT_SINCE = 170000
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -72,7 +75,11 @@ class Database:
         """
         try:
             # Prepared statements stay off: they outlive a revision of the tables and then fail.
-            return psycopg.connect(self.conninfo(purpose, **settings), autocommit=autocommit, prepare_threshold=None)
+            conn = psycopg.connect(self.conninfo(purpose, **settings), autocommit=True, prepare_threshold=None)
+            if conn.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+                conn.execute("SET transaction_timeout = 0")
+            conn.autocommit = autocommit
+            return conn
         except psycopg.OperationalError as error:
             raise self.connection_error(error) from error
 

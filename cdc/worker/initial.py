@@ -95,8 +95,8 @@ class InitialCopy:
         name = slot_name(self._stream)
         with self._open.connect("copy") as conn:
             drop_slot(conn, name)  # left by a run that died before it stored the position: nothing was copied
-        timeout = self._context.options.barrier_timeout_s
-        with export_slot(self._open, name, temporary=False, timeout_s=timeout) as slot:
+        timeout, published = self._context.options.barrier_timeout_s, publication_name(self._context.name)
+        with export_slot(self._open, name, temporary=False, timeout_s=timeout, publication=published) as slot:
             kill_point("copy.slot_created")
             start = Position(slot.system_identifier, slot.timeline, name, slot.consistent_point)
             with self._open.connect("copy") as open_conn, self._closed.connect("copy") as closed_conn:
