@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import apply, copy, read, report
+from bench import apply, copy, diff, read, report
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
@@ -15,6 +15,8 @@ _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "read": lambda bench, args: read.contest(bench, args.rows, args.transactions, args.rounds),
     "apply": lambda bench, args: apply.small(bench, args.rows, args.transactions, args.rounds),
     "apply-large": lambda bench, args: apply.large(bench, args.rows, args.changes, args.rounds),
+    "diff": lambda bench, args: diff.contest(bench, args.rows, 0, args.rounds),
+    "diff-10": lambda bench, args: diff.contest(bench, args.rows, 10, args.rounds),
 }
 
 

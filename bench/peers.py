@@ -21,16 +21,16 @@ def pgcopydb() -> str | None:
     return shutil.which("pgcopydb")
 
 
-def reladiff() -> Path:
-    """The path of reladiff, installed into an environment of its own at the first call.
+def reladiff() -> str:
+    """The Python that has reladiff, installed into an environment of its own at the first call.
 
     :raises BenchError: it could not be installed.
     """
-    command = _FOLDER / "reladiff" / "bin" / "reladiff"
-    if not command.exists():
+    python = _FOLDER / "reladiff" / "bin" / "python"
+    if not python.with_name("reladiff").exists():
         run([sys.executable, "-m", "venv", "--clear", str(_FOLDER / "reladiff")])
-        run([str(command.with_name("python")), "-m", "pip", "install", "--quiet", RELADIFF])
-    return command
+        run([str(python), "-m", "pip", "install", "--quiet", RELADIFF])
+    return str(python)
 
 
 def server_programs(major: int) -> dict[str, str]:

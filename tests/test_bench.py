@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import apply, copy, data, report
+from bench import apply, copy, data, diff, report
 from bench.harness import BenchError, Comparison, Contestant, Details, Ends, Rig, compare, measure, rig
 from bench.proc import cpu_seconds, private_bytes, tree
 from contexts.embedded import available_majors
@@ -27,7 +27,7 @@ def bench() -> Iterator[Rig]:
         yield made
 
 
-def idle(_ends: Ends) -> Details:
+def idle(_ends: Ends, **_options: object) -> Details:
     return {"done": 0}
 
 
@@ -47,7 +47,7 @@ def test_copy_compares_contestants_that_end_in_the_same_state(bench: Rig, tmp_pa
     assert stored["units"] == ROWS
     assert stored["median_s"].keys() == done.rounds.keys()
     lines = report.table(done).splitlines()
-    assert len(lines) == 2 + len(done.rounds)
+    assert [line[: len(name)] for line, name in zip(lines[2:], done.rounds, strict=False)] == [*done.rounds]
     assert " 1.00 " in lines[2]
 
 
@@ -55,6 +55,13 @@ def test_apply_replays_the_same_backlog_for_everybody(bench: Rig) -> None:
     done = apply.small(bench, ROWS, transactions=50, rounds=1)
     assert done.units == 250
     assert len(done.rounds) >= 2
+
+
+def test_diff_knows_how_much_was_compared(bench: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.peers.reladiff", lambda: sys.executable)  # the tests install nothing
+    monkeypatch.setattr("bench.diff.reladiff", idle)
+    done = diff.contest(bench, ROWS, differences=3, rounds=1)
+    assert done.rounds["carveout"][0].details == {"rows": ROWS, "differences": 3}
 
 
 def test_a_contestant_that_does_less_is_an_error(bench: Rig) -> None:
