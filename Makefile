@@ -1,8 +1,9 @@
 # `make test` and `make demo` need Python 3.11 or newer and make, nothing else: they make .venv themselves.
-# Another environment: make test VENV=/path. Arguments for pytest: make test ARGS="-k copy -x".
+# Another environment: make test VENV=/path. Arguments for pytest: make test ARGS="-k copy -x" JOBS=1.
 
 VENV   ?= .venv
 ARGS   ?=
+JOBS   ?= 3
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN    := $(VENV)/bin/python
@@ -21,7 +22,7 @@ demo: $(STAMP)  ## move a context between two throw-away servers, live
 	$(RUN) migrate.py demo $(ARGS)
 
 test: $(STAMP) packages  ## all tests; ARGS for pytest
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 lint: $(STAMP)  ## style, types, and which package may import which
 	$(RUN) -m ruff check .

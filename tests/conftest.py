@@ -16,6 +16,14 @@ from contexts.databases import Database, Databases
 from contexts.embedded import Server, available_majors
 from contexts.model import Side
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay on one process, and all that share the one Kafka stack on one."""
+    for item in items:
+        group = "kafka" if "tests/kafka" in item.path.as_posix() else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 REQUIRED = frozenset(filter(None, os.environ.get("CARVEOUT_REQUIRE", "").split(",")))
 
 
