@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cdc.kafka.connect import MAX_RECORD_BYTES
-from contexts.errors import DatabaseUnreachable, RefusedError
+from contexts.errors import AccessDenied, DatabaseUnreachable, RefusedError
 
 #: What every topic of ours has; retention is ended by dropping the topic after the switch.
 CONFIG: Mapping[str, str] = {
@@ -37,13 +37,15 @@ def _admin(bootstrap: str, options: Options) -> Iterator[Any]:
 
 @contextmanager
 def naming(bootstrap: str) -> Iterator[None]:
-    """Turn a broken connection into :class:`KafkaUnreachable`."""
-    from kafka.errors import BrokerResponseError, IllegalStateError, KafkaError
+    """Turn what Kafka's client raises into :class:`KafkaUnreachable`, or ``AccessDenied`` where a right is missing."""
+    from kafka.errors import AuthorizationError, IllegalStateError, KafkaError
 
     try:
         yield
-    except (BrokerResponseError, IllegalStateError):
-        raise
+    except IllegalStateError:
+        raise  # a mistake of ours
+    except AuthorizationError as error:
+        raise AccessDenied(f"Kafka ({bootstrap}): {error}", unchanged="the position was not moved") from error
     except (KafkaError, OSError) as error:
         raise KafkaUnreachable(
             f"Kafka ({bootstrap}): {type(error).__name__}: {error}",

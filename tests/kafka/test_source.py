@@ -10,12 +10,30 @@ import pytest
 
 from cdc.events import Idle, Insert, Transaction
 from cdc.kafka import connect, topic
+from cdc.kafka.source import KafkaSource
 from cdc.kafka.stack import Stack
+from cdc.kafka.topic import KafkaUnreachable
+from cdc.source.base import Source
+from contexts.embedded import free_port
 from contexts.errors import RefusedError, SchemaMismatch, StreamStopped
 from tests.kafka.conftest import Stream, collect, until_idle
 from tests.kafka.test_end_to_end import now
 
 NewStream = Callable[[int], Stream]
+
+
+def as_any_source(source: KafkaSource) -> Source:
+    """The type checker's proof that the worker sees no difference."""
+    return source
+
+
+def test_without_a_broker_the_source_says_so(stream: Stream) -> None:
+    with pytest.raises(KafkaUnreachable) as raised:
+        KafkaSource(
+            f"127.0.0.1:{free_port()}", "t", {}, stream.encoding(), stream.position(),
+            options={"bootstrap_timeout_ms": 500},
+        )  # fmt: skip
+    assert raised.value.transient
 
 
 @pytest.fixture
