@@ -46,6 +46,7 @@ class Stream:
         self._next: Event | None = None  # read ahead past a barrier, to be applied after it
         self._held: list[HeldBarrier] = []
         self._asked_idle = 0.0
+        self._ordinal: int | None = None  # the source's sub-position of what is applied
         self._rows = 0
         self._transactions = 0
 
@@ -110,6 +111,7 @@ class Stream:
                     self._report(behind_s=0.0)
             case Transaction():
                 self._applier.apply(event)
+                self._ordinal = event.ordinal
                 self._rows += event.size
                 self._transactions += 1
 
@@ -129,7 +131,7 @@ class Stream:
         if not self._applier.pending:
             return
         rows, started = self._applier.pending.rows, time.monotonic()
-        self._source.acknowledge(self._applier.commit())
+        self._source.acknowledge(self._applier.commit(self._ordinal))
         if any(marker.kind == FENCE for marker in self._applier.markers):
             _log.info("context %s: the fence marker was applied; waiting for the switch", self._context)
             self._signals.halted.set()
