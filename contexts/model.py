@@ -141,6 +141,8 @@ class Options(_Strict):
     barrier_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     #: The worker pauses the copy while the shared database has more active sessions than this (0: never).
     throttle_active_sessions: Annotated[int, Field(ge=0)] = 0
+    #: The worker pauses the copy and the stream while a trivial query there takes longer than this (0: never).
+    throttle_probe_ms: Annotated[float, Field(ge=0)] = 0
 
 
 class Context(_Strict):

@@ -7,6 +7,7 @@ statement that the real run makes.
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,7 @@ from contexts.model import Side
 
 Row = tuple[Any, ...]
 Statement = sql.SQL | sql.Composed
+_ROUND_TRIPS = 5
 _log = logging.getLogger(__name__)
 
 
@@ -117,6 +119,19 @@ class Recording(_Connections):
         cursor = psycopg.ClientCursor(self.connection(side))
         self.recorded.append(Recorded(side, " ".join(cursor.mogrify(statement, parameters).split())))
         return [pretend] if pretend is not None else []
+
+    def predicted_ms(self) -> float:
+        """About how long the recorded statements take, by their number and each side's round trip; no lock waits."""
+        took = {side: self._round_trip_ms(side) for side in {entry.side for entry in self.recorded} if side}
+        return sum(took[entry.side] for entry in self.recorded if entry.side)
+
+    def _round_trip_ms(self, side: Side) -> float:
+        times = []
+        for _ in range(_ROUND_TRIPS):
+            began = time.monotonic()
+            self.read(side, sql.SQL("SELECT 1"))
+            times.append((time.monotonic() - began) * 1000)
+        return statistics.median(times)
 
     def transaction(self, side: Side) -> AbstractContextManager[object]:
         """Write down where a transaction begins and ends."""

@@ -65,15 +65,16 @@ def run_of(context: Context, both: Databases, purpose: str, *, dry_run: bool = F
     try:
         yield Run(context, both, executor)
         if isinstance(executor, Recording):
-            print_recorded(executor.recorded)
+            print_recorded(executor.recorded, executor.predicted_ms())
     finally:
         executor.close()
 
 
-def print_recorded(recorded: list[Recorded]) -> None:
+def print_recorded(recorded: list[Recorded], predicted_ms: float) -> None:
     """The statements of a dry run, one a line, each with its side."""
     for entry in recorded:
         click.echo(f"{entry.side or 'here':8} {entry.text}")
+    click.echo(f"predicted: ~{predicted_ms:.0f} ms and the time to wait for locks and the stream")
     click.echo("dry run: nothing was changed")
 
 

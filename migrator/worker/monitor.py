@@ -52,12 +52,18 @@ class Monitor:
 
     def throttle_reason(self) -> str | None:
         """Why the worker should spare the shared database just now, or None."""
-        limit = self._context.options.throttle_active_sessions
-        if not limit:
+        options = self._context.options
+        if not options.throttle_active_sessions and not options.throttle_probe_ms:
             return None
+        began = time.monotonic()
         row = self._connection(Side.SHARED).execute(_ACTIVE_SESSIONS).fetchone()
+        took_ms = (time.monotonic() - began) * 1000
         assert row is not None
-        return f"{row[0]} active sessions on the shared database (limit {limit})" if row[0] > limit else None
+        if 0 < options.throttle_active_sessions < row[0]:
+            return f"{row[0]} active sessions on the shared database (limit {options.throttle_active_sessions})"
+        if 0 < options.throttle_probe_ms < took_ms:
+            return f"a probe of the shared database took {took_ms:.0f} ms (limit {options.throttle_probe_ms:g} ms)"
+        return None
 
     def _connection(self, side: Side) -> Connection:
         conn = self._connections.get(side)
