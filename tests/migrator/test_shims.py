@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from contexts.databases import Database, Databases
 from contexts.embedded import Server
 from contexts.model import Side
 from migrator import sides
+from migrator.control.switches import Outcome, Switch
 from migrator.executor import Live
+from migrator.run import Run
 from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import NotGated, gated_engine
 from migrator.shims.gate import GateClosed
-from migrator.sides import gate, route
-from tests.migrator.moving import Bank
+from migrator.sides import gate, route, writelock
+from migrator.switch import procedure
+from tests.migrator.moving import TABLES_SQL, Bank
 from tests.waiting import wait_until
 
 WHERE = "SELECT current_database()"
@@ -380,6 +384,44 @@ def caller(
     return partial(where, engines(both, wait_limit_s=wait_limit_s, connect_args={"options": options}))
 
 
+def test_an_application_that_was_quiet_since_the_last_switch_meets_no_closed_side(
+    tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It believes the side that opens to be open already, and its gate is not the one that the switch closes."""
+    bank, switchable = Bank.create(tmp_path, pair), Switchable(pair)
+    with pair.service.connect("test") as conn:
+        conn.execute(TABLES_SQL)
+    for side in Side:
+        sides.install(pair[side])
+    switchable.prepare()
+    stale = GatedConnections(
+        "bank", {side: partial(psycopg.connect, pair[side].url) for side in Side}, first=Side.SERVICE
+    )
+
+    def book() -> None:
+        with stale.transaction() as conn:
+            conn.execute("INSERT INTO bank.account (owner, balance) VALUES ('quiet', 0)")
+
+    with ThreadPoolExecutor(1) as pool, switchable.executor() as executor:
+        run = Run(bank.context, pair, executor)
+        for side in Side:
+            for table in run.tables(side):
+                writelock.create(executor, side, "bank", table, closed=side is Side.SERVICE)
+        booking: list[Future[None]] = []
+
+        def application(point: str) -> None:
+            if point == "switch.routed":
+                booking.append(pool.submit(book))
+                wait_until(lambda: booking[0].done() or switchable.waiting(Side.SHARED) == 1)
+
+        monkeypatch.setattr(procedure, "kill_point", application)
+        with switchable.closed(Side.SHARED):
+            procedure._open(run, Switch(uuid.uuid4(), "bank", Side.SHARED, Side.SERVICE, 2, Outcome.COMMITTED))
+        booking[0].result(30)
+    with pair.service.connect("test") as conn:
+        assert conn.execute("SELECT owner FROM bank.account").fetchall() == [("quiet",)]
+
+
 class Clerk(threading.Thread):
     """Books entries through one way of SQLAlchemy until it is told to stop; nothing may fail."""
 
@@ -399,6 +441,7 @@ class Clerk(threading.Thread):
                 self.booked.append(memo)
             except Exception as error:
                 self.failed.append(error)
+            self.stop.wait(0.02)
 
     def _book(self, statement: Any) -> None:
         if self._style == "session":
