@@ -4,42 +4,59 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from contexts.model import Side
-from migrator.shims.gate import Gatekeeper, Passage
+from migrator.shims.gate import Gatekeeper
 
 Connection = psycopg.Connection[Any]
 
 
 class GatedConnections:
-    """One connection per side and thread, opened at first use; transactions go to the side that is open."""
+    """One connection per side and thread, opened at first use; transactions go to the side that is open.
+
+    :param connect: opens a connection per side; its settings (``autocommit``, ``isolation_level``, ``row_factory``)
+        are the application's own.
+    :param wait_limit_s: how long a new transaction waits while a switch runs.
+    :param first: the side that a new process asks first; the other one works too, with one more round trip.
+    """
 
     def __init__(
-        self, context: str, connect: Mapping[Side, Callable[[], Connection]], *, wait_limit_s: float = 10.0
+        self,
+        context: str,
+        connect: Mapping[Side, Callable[[], Connection]],
+        *,
+        wait_limit_s: float = 10.0,
+        first: Side = Side.SHARED,
     ) -> None:
-        self._gate = Gatekeeper(context, wait_limit_s)
+        self._gate = Gatekeeper(context, wait_limit_s, first)
         self._connect = connect
         self._local = threading.local()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction on the open side; waits at the gate while a switch runs.
+        """A transaction on the open side; waits at the gate while a switch runs. Inside another one: a savepoint.
 
         :raises GateClosed: the wait limit is over.
         """
+        if (outer := getattr(self._local, "conn", None)) is not None:
+            with outer.transaction():
+                yield outer
+            return
         self.begin()
-        conn = self._connection(self._local.begun)
+        side, transaction = self._local.begun
         self._local.begun = None
-        try:
-            yield conn
-        except BaseException:
-            conn.rollback()
-            raise
-        conn.commit()
+        with transaction:
+            self._local.conn = self._connection(side)
+            try:
+                yield self._local.conn
+            finally:
+                self._local.conn = None
 
     def begin(self) -> Side:
         """Begin the thread's next :meth:`transaction` already now, to learn which side it is on.
@@ -48,29 +65,42 @@ class GatedConnections:
         """
         if getattr(self._local, "begun", None) is None:
             self._local.begun = self._enter()
-        side: Side = self._local.begun
+        side: Side = self._local.begun[0]
         return side
 
     def close(self) -> None:
-        """Close the calling thread's connections."""
+        """Close the calling thread's connections; a transaction that was only begun is rolled back."""
+        self._local.begun = None
         for conn in self._mine().values():
             conn.close()
         self._mine().clear()
 
-    def _enter(self) -> Side:
-        while True:
-            side = self._gate.believed
-            conn = self._connection(side)
+    def _enter(self) -> tuple[Side, ExitStack]:
+        for side in self._gate.attempts():
+            known = self._mine().get(side)
+            was_open = known is not None and not known.closed
             try:
-                passage = self._gate.enter(conn.cursor())
-            except BaseException:
-                conn.rollback()
-                raise
-            if passage is Passage.PASSED:
-                return side
-            conn.rollback()
-            if passage is Passage.ABSENT:
-                return side
+                if (transaction := self._try(side)) is not None:
+                    return side, transaction
+            except psycopg.OperationalError:
+                # The server went away while the connection was idle; nothing was begun yet, so a new one may try.
+                if not (was_open and self._mine()[side].closed):
+                    raise
+        raise AssertionError("attempts end with an error only")
+
+    def _try(self, side: Side) -> ExitStack | None:
+        conn = self._connection(side)
+        if conn.info.transaction_status is not TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError(
+                "the connection was used outside of transaction(): commit or roll back there"
+            )
+        with ExitStack() as stack:
+            stack.enter_context(conn.transaction())
+            # Not the cursor of the application's own choice: ours reads a plain row.
+            if self._gate.enter(conn.cursor(row_factory=tuple_row), side):
+                return stack.pop_all()
+            raise psycopg.Rollback
+        return None
 
     def _connection(self, side: Side) -> Connection:
         mine = self._mine()

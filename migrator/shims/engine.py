@@ -1,81 +1,113 @@
 """The gate for SQLAlchemy: one engine whose transactions are always on the open side.
 
-A connection passes the gate when it leaves the pool; on the wrong side the pool is emptied and connects to the
-other one. So a :class:`~sqlalchemy.orm.Session` and ``engine.begin()`` need no change at all.
+Every transaction passes the gate when SQLAlchemy begins it, as its first statement; on the wrong side its connection
+is exchanged for one to the other side. So a :class:`~sqlalchemy.orm.Session` and ``engine.begin()`` need no change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 
-from contexts.errors import CarveoutError
+from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.shims.gate import Gatekeeper, Passage
+from migrator.shims.gate import GateClosed, Gatekeeper
+
+_SIDE = "carveout_side"
+_DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg://")
 
 
-class SideChanged(CarveoutError):
-    """The open side changed between two transactions of one checked-out connection; begin again."""
-
-    transient = True
+class NotGated(RefusedError):
+    """A transaction that cannot pass the gate: no statement of it was run."""
 
 
-def gated_engine(context: str, urls: Mapping[Side, str], *, wait_limit_s: float = 10.0, **options: Any) -> Engine:
+def gated_engine(
+    context: str,
+    urls: Mapping[Side, str],
+    *,
+    wait_limit_s: float = 10.0,
+    first: Side = Side.SHARED,
+    **options: Any,
+) -> Engine:
     """An engine for the tables of a context, before, during and after its migration.
 
-    :param urls: a libpq URL or conninfo per side.
-    :param wait_limit_s: how long a new transaction waits while a switch runs.
+    :param urls: a libpq URL or conninfo per side; ``postgresql+psycopg://`` is understood too.
+    :param wait_limit_s: how long a new transaction waits while a switch runs, then :class:`GateClosed` is raised.
+    :param first: the side that a new process asks first; the other one works too, with one more round trip.
     :param options: passed on to :func:`sqlalchemy.create_engine`.
     """
-    gate = Gatekeeper(context, wait_limit_s)
-
-    def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(urls[gate.believed])
-
-    engine = create_engine("postgresql+psycopg://", creator=connect, **options)
-    event.listen(engine, "checkout", _on_checkout(gate))
-    event.listen(engine, "begin", _on_begin(gate))
+    passing = _Passing(Gatekeeper(context, wait_limit_s, first), {s: _DRIVER.sub(r"\1://", urls[s]) for s in Side})
+    engine = create_engine("postgresql+psycopg://", **options)
+    event.listen(engine, "do_connect", passing.connect)
+    event.listen(engine, "begin", passing.begin)
+    event.listen(engine, "begin_twophase", passing.begin_twophase)
     return engine
 
 
-def _on_checkout(gate: Gatekeeper) -> Callable[..., None]:
-    def on_checkout(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
-        if _enter(gate, dbapi_connection):
-            record.info["carveout_entered"] = True
-            return
-        # The pool drops every connection that is older than this, and connects again: to the other side.
-        raise exc.InvalidatePoolError()
+class _Passing:
+    """The listeners of one engine."""
 
-    return on_checkout
+    def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str]) -> None:
+        self._gate = gate
+        self._urls = urls
+
+    def connect(self, _dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
+        """Connect to the side that is believed to be open, and note which one it is."""
+        side = self._gate.believed
+        record.info[_SIDE] = side
+        return psycopg.connect(self._urls[side], **parameters)
+
+    def begin(self, connection: Connection) -> None:
+        """Pass the gate with the transaction that begins.
+
+        :raises GateClosed: the wait limit is over.
+        :raises sqlalchemy.exc.OperationalError: a server cannot be reached.
+        """
+        try:
+            for _ in self._gate.attempts():
+                # The pool may still hold connections to the other side: each is met here once, and closed.
+                while connection.info[_SIDE] is not self._gate.believed:
+                    _exchange(connection)
+                if self._enter(connection):
+                    return
+        except psycopg.OperationalError as error:
+            raise exc.OperationalError("pass the gate", None, error) from error
+
+    def begin_twophase(self, _connection: Connection, _xid: Any) -> None:
+        """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
+        raise self._refused("two-phase transactions do not pass it", "use a transaction of one phase")
+
+    def _enter(self, connection: Connection) -> bool:
+        """Whether the transaction is on the open side."""
+        raw: Any = connection.connection.dbapi_connection
+        if raw.autocommit:
+            raise self._refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
+        try:
+            if self._gate.enter(raw.cursor(), connection.info[_SIDE]):
+                return True
+        except psycopg.OperationalError:
+            if not raw.closed:
+                raise
+            _exchange(connection)  # it broke while it was idle; nothing was begun yet, so another one may try
+            return False
+        except GateClosed:
+            raw.rollback()
+            raise
+        raw.rollback()
+        return False
+
+    def _refused(self, why: str, instead: str) -> NotGated:
+        return NotGated(
+            f"context {self._gate.context!r} has a gate: {why}", unchanged="nothing was written", next_step=instead
+        )
 
 
-def _on_begin(gate: Gatekeeper) -> Callable[..., None]:
-    def on_begin(connection: Any) -> None:
-        if connection.info.pop("carveout_entered", False):
-            return  # the transaction that the checkout began
-        if not _enter(gate, connection.connection.dbapi_connection):
-            connection.invalidate()
-            raise SideChanged(
-                f"context {gate.context!r}: the {gate.believed} side is open now",
-                unchanged="nothing was written",
-                next_step="begin the transaction again on a new connection",
-            )
-
-    return on_begin
-
-
-def _enter(gate: Gatekeeper, dbapi_connection: Any) -> bool:
-    cursor = dbapi_connection.cursor()
-    try:
-        passage = gate.enter(cursor)
-    except BaseException:
-        dbapi_connection.rollback()
-        raise
-    finally:
-        cursor.close()
-    if passage is not Passage.PASSED:
-        dbapi_connection.rollback()
-    return passage is not Passage.MOVED
+def _exchange(connection: Connection) -> None:
+    """Take another connection from the pool, with the same isolation level; the old one is closed."""
+    connection.invalidate()
+    if options := connection.get_execution_options():
+        connection.execution_options(**options)

@@ -6,9 +6,8 @@ present one in every isolation level. The lock is held to the end of the transac
 
 from __future__ import annotations
 
-import enum
-import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import psycopg
@@ -18,6 +17,9 @@ from contexts.model import CONTEXT_NAME, Side
 
 #: How often a missing gate is looked for again: it appears with ``prepare``, long before a switch.
 ABSENT_S = 1.0
+#: So often a transaction asks the other side at once; where both sides still send it away it begins to pause.
+HOPS = 3
+PAUSE_S = 0.05
 
 
 class GateClosed(CarveoutError):
@@ -39,29 +41,17 @@ class Cursor(Protocol):
         """One row."""
 
 
-class Passage(enum.Enum):
-    """What the gate says to a transaction."""
-
-    #: The transaction is on the open side, and a switch waits for it.
-    PASSED = enum.auto()
-    #: The other side is open: roll back, and begin again there.
-    MOVED = enum.auto()
-    #: No migration has been prepared: roll back, and go on without a gate.
-    ABSENT = enum.auto()
-
-
 class Gatekeeper:
     """What one process believes of a context's route; safe between threads."""
 
-    def __init__(self, context: str, wait_limit_s: float = 10.0) -> None:
+    def __init__(self, context: str, wait_limit_s: float = 10.0, first: Side = Side.SHARED) -> None:
         if not CONTEXT_NAME.fullmatch(context):
             raise ValueError(f"{context!r} is no context name")
         self.context = context
-        #: The side that was open when a transaction last passed.
-        self.believed = Side.SHARED
+        #: The side that was open when a transaction last asked.
+        self.believed = first
         self._wait_limit_s = wait_limit_s
         self._absent_until = 0.0
-        self._lock = threading.Lock()
         # The name is checked above; a DBAPI cannot bind parameters in several statements at once.
         self._statements = (
             f"SET LOCAL lock_timeout = {int(wait_limit_s * 1000)};"  # noqa: S608
@@ -70,28 +60,48 @@ class Gatekeeper:
             f"SELECT open_side FROM carveout.route WHERE context = '{context}'"
         )
 
-    def enter(self, cursor: Cursor) -> Passage:
-        """Pass the gate at the start of a transaction on the believed side.
+    def attempts(self) -> Iterator[Side]:
+        """The side to begin on, again after every :meth:`enter` that did not pass.
 
+        :raises GateClosed: the sides sent the transaction to each other until the limit was over.
+        """
+        deadline, hops = time.monotonic() + self._wait_limit_s, 0
+        while True:
+            yield self.believed
+            hops += 1
+            if hops > HOPS:  # a switch that was left half done, until ``resume``
+                if time.monotonic() > deadline:
+                    raise self._closed("no side has let the transaction in")
+                time.sleep(PAUSE_S)
+
+    def enter(self, cursor: Cursor, side: Side) -> bool:
+        """Pass the gate as the first thing that a transaction does.
+
+        :param side: the side that the cursor's connection leads to; :attr:`believed` may have changed since.
+        :returns: False: roll back, and begin again on the next side of :meth:`attempts`.
         :raises GateClosed: the limit is over; the transaction must be rolled back.
         """
-        if time.monotonic() < self._absent_until:
-            return Passage.PASSED
+        if side is Side.SHARED and time.monotonic() < self._absent_until:
+            return True
         try:
             cursor.execute(self._statements)
-        except psycopg.errors.LockNotAvailable as error:
-            raise GateClosed(
-                f"context {self.context!r}: a switch has kept the gate closed for {self._wait_limit_s:g} s",
-                unchanged="nothing was written",
-                next_step="try again",
-            ) from error
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+            raise self._closed("a switch has kept the gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            self._absent_until = time.monotonic() + ABSENT_S
-            return Passage.ABSENT
+            # No migration is prepared, or it was aborted: then the shared side has all writes, whatever we believed.
+            if side is Side.SHARED:
+                self._absent_until = time.monotonic() + ABSENT_S
+            self.believed = Side.SHARED
+            return False
         for _ in range(3):
             cursor.nextset()
         row = cursor.fetchone()
-        open_side = Side(row[0]) if row else Side.SHARED
-        with self._lock:
-            passed, self.believed = open_side is self.believed, open_side
-        return Passage.PASSED if passed else Passage.MOVED
+        self.believed = Side(row[0]) if row else Side.SHARED
+        return self.believed is side
+
+    def _closed(self, what: str) -> GateClosed:
+        return GateClosed(
+            f"context {self.context!r}: {what} for {self._wait_limit_s:g} s, or a statement_timeout was shorter",
+            unchanged="nothing was written",
+            next_step=f"try again; where it stays so: carveout doctor {self.context}",
+        )

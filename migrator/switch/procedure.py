@@ -200,12 +200,16 @@ def _drain(run: Run, switch: Switch, marker: markers.Marker, deadline: float) ->
 
 
 def _open(run: Run, switch: Switch) -> None:
-    """After the point of no return: the route, then the write locks of the new side."""
+    """After the point of no return: the old side tells the way, the new one opens, and says so only then.
+
+    An application that was quiet since an earlier switch may ask the new side first, whose gate is open. As long as
+    writes are refused there, its route sends that application to the gate that is closed.
+    """
     fence.close_side(run, switch.from_side)
-    for side in (switch.from_side, switch.to_side):
-        route.write(run.executor, side, run.name, switch.to_side, switch.epoch)
+    route.write(run.executor, switch.from_side, run.name, switch.to_side, switch.epoch)
     kill_point("switch.routed")
     fence.open_side(run, switch.to_side)
+    route.write(run.executor, switch.to_side, run.name, switch.to_side, switch.epoch)
     kill_point("switch.opened")
 
 
