@@ -74,7 +74,7 @@ def named(error: psycopg.Error, what: str, where: str) -> CarveoutError:
 def _reason(error: psycopg.Error) -> str:
     """The server's words, but for the classes of errors whose words quote a value."""
     if error.sqlstate is None:
-        return " ".join(str(error).split())
+        return str(error).partition("\n")[0]  # libpq's own words; a server's details may follow
     if error.sqlstate[:2] not in ("22", "23"):
         return f"{error.diag.message_primary} ({error.sqlstate})"
     column = _COLUMN.search(error.diag.context or "")

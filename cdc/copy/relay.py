@@ -1,8 +1,8 @@
 """Carries the bytes of a COPY from one server to the other, without looking into them.
 
 It works on libpq (``psycopg.pq``) directly: one call per row to receive, one per batch to send. Both sockets are
-non-blocking, so a signal is handled at once, whichever server is the slow one, and an error of the receiving
-server ends the relay without sending the rest.
+non-blocking, so a signal is handled at once, whichever server is the slow one. What a server refuses is known when
+the part has been sent: libpq keeps an error back until the COPY ends.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Relay:
             self._drain()
 
     def _drain(self) -> None:
-        """Wait until the target takes more, and take in what it says meanwhile: it may be why it does not."""
+        """Wait until the target takes more; it may be waiting for us to read what it says."""
         if self._await(self._target, select.POLLIN | select.POLLOUT) & ~select.POLLOUT:
             self._target.consume_input()
 
@@ -113,12 +113,16 @@ def _begin(conn: PGconn, query: bytes, expected: ExecStatus) -> None:
 
 
 def _result(conn: PGconn) -> int:
-    """The number of rows of the COPY that ended; raises the server's error."""
+    """The number of rows of the COPY that ended; raises the server's error, with the connection ready for more."""
     rows: int | None = None
+    error: psycopg.Error | None = None
     while result := conn.get_result():
-        if result.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result, encoding="utf-8")
-        rows = result.command_tuples
-    if rows is None:
-        raise psycopg.OperationalError("a server ended a COPY without a result")
+        if result.status == ExecStatus.COMMAND_OK:
+            rows = result.command_tuples
+        else:
+            error = error or psycopg.errors.error_from_result(result, encoding="utf-8")
+            if result.status != ExecStatus.FATAL_ERROR:
+                break  # still in COPY: there is nothing more to read
+    if error or rows is None:
+        raise error or psycopg.OperationalError("a server ended a COPY without a result")
     return rows

@@ -133,15 +133,15 @@ class _Worker:
         self._source: Connection | None = None
 
     def __enter__(self) -> _Worker:
-        purpose = ledger.session_name(self._job.context)
-        self._target = self._job.closed.connect(purpose, session_replication_role="replica", idle_session_timeout="0")
-        if self._job.snapshot is not None:
-            # No parallel plans: copy_workers says how many processors of the open side are used.
-            self._source = self._job.open_.connect(
-                purpose, lock_timeout=LOCK_TIMEOUT, max_parallel_workers_per_gather="0", idle_session_timeout="0"
-            )
-            with self._naming("the snapshot"):
-                _import_snapshot(self._source, self._job.snapshot, self._job.tables)
+        job = self._job
+        with self._naming("the connections"):
+            self._target = _connect(job.closed, job.context, session_replication_role="replica")
+            if job.snapshot is not None:
+                # No parallel plans: copy_workers says how many processors of the open side are used.
+                self._source = _connect(
+                    job.open_, job.context, lock_timeout=LOCK_TIMEOUT, max_parallel_workers_per_gather="0"
+                )
+                _import_snapshot(self._source, job.snapshot, job.tables)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,14 +216,20 @@ class _Worker:
         return self._source is not None and self._source.info.transaction_status in _FAILED
 
 
+def _connect(database: Database, context: str, **settings: str) -> Connection:
+    """A session of the copy that no time limit of a role or a database ends."""
+    conn = database.connect(ledger.session_name(context), autocommit=True, idle_session_timeout="0", **settings)
+    if conn.info.server_version >= 170000:
+        conn.execute("SET transaction_timeout = 0")
+    return conn
+
+
 def _import_snapshot(source: Connection, snapshot: str, tables: tuple[TableName, ...]) -> None:
     """Begin the one transaction in which this process reads, and keep tables from being rewritten under it.
 
     TRUNCATE and rewriting forms of ALTER TABLE are not seen by older snapshots as they should be: the table looks
     empty, and after VACUUM FULL a ctid means another row. So every process locks all tables before any copies one.
     """
-    if source.info.server_version >= 170000:
-        source.execute("SET transaction_timeout = 0")
     source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
     listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
