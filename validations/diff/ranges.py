@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from psycopg import sql
 
@@ -16,6 +17,7 @@ from validations.diff.sessions import Pair, Query, Rows
 from validations.diff.subject import Subject
 
 _SPLIT = 16
+_ONE = sql.SQL("(VALUES (1::int8)) AS b (n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,11 @@ class RangeComparison:
 
     def _ask(self, statement: str, chunk: Sequence[Range]) -> tuple[Rows, Rows]:
         subject = self.subject
-        one: tuple[sql.Composable, None] = (sql.SQL("(VALUES (1::int8)) AS b (n)"), None)
-        bounds, parameters = one if _is_open(chunk[0]) else subject.bounds(chunk)
+        single = _is_open(chunk[0])
+        bounds, parameters = (_ONE, dict[str, Any]()) if single else subject.bounds(chunk)
 
         def query(table: Table) -> Query:
-            condition = subject.within(table, chunk[0]) if parameters is None else subject.within_each(table)
+            condition = subject.within(table, chunk[0]) if single else subject.within_each(table)
             return subject.statement(statement, table, bounds=bounds, condition=condition), parameters
 
         return self.pair.ask(subject, query)

@@ -105,7 +105,12 @@ class RowHash:
 
 def column(name: str) -> sql.Composed:
     """A column of the table aliased ``t``."""
-    return sql.SQL("t.{}").format(sql.Identifier(name))
+    return sql.SQL("t.{}").format(escaped(sql.Identifier(name)))
+
+
+def escaped(part: sql.Composable) -> sql.SQL:
+    """A name or literal with its percent signs doubled: psycopg looks for placeholders inside quotes, too."""
+    return sql.SQL(part.as_string().replace("%", "%%"))
 
 
 def key_text(pairs: Sequence[ColumnPair]) -> sql.Composed:

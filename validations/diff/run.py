@@ -55,6 +55,8 @@ def diff(
     Goes on with an unfinished diff of the same tables, where there is one. When it is stopped or fails, the finished
     segments are kept and the result stays unfinished. While paused it holds no snapshot.
 
+    :param should_stop: asked between segments and every 0.1 s, from several threads but one at a time, as is
+        ``should_pause``; a stop cancels running queries, a pause lets the running segments end.
     :param names: tables that must be there; one that neither side has makes the result incomplete.
     :raises RefusedError: another verification of the context is running, or the servers cannot be compared.
     :raises DiffFailed: a query failed.
@@ -66,7 +68,7 @@ def diff(
             with barriers() as barrier:
                 if not job.verification:
                     job.prepare(barrier, names)
-                _Crew(job, barrier).work(should_stop, should_pause)
+                _Crew(job, barrier, should_stop, should_pause).work()
             if not job.pending:
                 kill_point("verify.before_result")
                 store.finish(job.verification)
@@ -136,15 +138,18 @@ class _Job:
 class _Crew:
     """The workers under one barrier: they leave when it is too old, at a pause and at a stop."""
 
-    def __init__(self, job: _Job, barrier: Barrier) -> None:
+    def __init__(self, job: _Job, barrier: Barrier, should_stop: Asked, should_pause: Asked) -> None:
         self._job = job
         self._barrier = barrier
+        self._should_stop = should_stop
+        self._should_pause = should_pause
+        self._asking = threading.Lock()
         self._at = dt.datetime.now(dt.UTC)
         self._over = time.monotonic() + job.options.max_snapshot_age_s
         self._leave = threading.Event()
         self._pairs: list[Pair] = []
 
-    def work(self, should_stop: Asked, should_pause: Asked) -> None:
+    def work(self) -> None:
         """Compare pending segments until none is left, or until the workers have to leave."""
         count = min(self._job.options.workers, len(self._job.pending))
         if not count:
@@ -153,15 +158,21 @@ class _Crew:
             futures = [pool.submit(self._worker) for _ in range(count)]
             try:
                 while wait(futures, _LOOK_S).not_done:
-                    if should_stop() or any(future.done() and future.exception() for future in futures):
+                    self._look()
+                    if any(future.done() and future.exception() for future in futures):
                         self._stop()
-                    elif should_pause():
-                        self._leave.set()
             except BaseException:
                 self._stop()
                 raise
         for future in futures:
             future.result()
+
+    def _look(self) -> None:
+        with self._asking:
+            if self._should_stop():
+                self._stop()
+            elif self._should_pause():
+                self._leave.set()
 
     def _stop(self) -> None:
         self._leave.set()
@@ -176,10 +187,12 @@ class _Crew:
             ) as writer:  # fmt: skip
                 self._pairs.append(pair)
                 kill_point("verify.barrier_reached")
+                self._look()
                 while not self._leave.is_set() and (segment := _next(pending)):
                     self._one(segment, pair, writer)
                     if time.monotonic() > self._over:
                         return
+                    self._look()
         except Stopped:
             log.info("the diff was stopped; finished segments are kept")
         except psycopg.Error as error:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from contexts.catalog import Table
 from contexts.databases import Connection
-from validations.diff import rows
+from validations.diff import rowhash, rows
 from validations.diff.model import Difference, DiffOptions, Kind, Method, Share
 from validations.diff.sessions import Pair, Query, Rows
 from validations.diff.subject import Subject
@@ -70,9 +70,7 @@ class ScanComparison:
         if not found:
             return
         hashes = [_to_hash(d.key[0]) for d in found]
-        text = sql.SQL("ROW({})::text").format(
-            sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(p.name)) for p in self.subject.pairs)
-        )
+        text = sql.SQL("ROW({})::text").format(sql.SQL(", ").join(rowhash.column(p.name) for p in self.subject.pairs))
 
         def query(table: Table) -> Query:
             return self.subject.statement("bag_texts", table, row_text=text), {"hashes": hashes}
@@ -88,7 +86,7 @@ class ScanComparison:
         condition = self.subject.share(share)
         return self.pair.ask(
             self.subject,
-            lambda table: (self.subject.statement(statement, table, share=condition, **parts), None),
+            lambda table: (self.subject.statement(statement, table, share=condition, **parts), {}),
         )
 
     def _buckets(

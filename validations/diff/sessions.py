@@ -19,7 +19,7 @@ from validations.diff.model import DiffOptions
 from validations.diff.subject import Subject
 
 Rows = list[tuple[Any, ...]]
-Query = tuple[sql.Composed, dict[str, Any] | None]
+Query = tuple[sql.Composed, dict[str, Any]]
 _T = TypeVar("_T")
 
 

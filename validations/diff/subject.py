@@ -13,7 +13,7 @@ from contexts.catalog import Column, Table
 from contexts.model import TableName
 from validations.diff import rowhash
 from validations.diff.model import Key, Method, Range, Share
-from validations.diff.rowhash import ColumnPair, RowHash
+from validations.diff.rowhash import ColumnPair, RowHash, escaped
 
 _SQL = sqlfiles.load("validations.diff", "diff.sql")
 _PART_SHIFT, _BUCKET_SHIFT = 40, 8  # different bits of the hash divide segments and buckets
@@ -48,9 +48,9 @@ class Subject:
         return [p.open if table is self.open else p.closed for p in self.key]
 
     def statement(self, name: str, table: Table, **parts: sql.Composable) -> sql.Composed:
-        """A statement of ``diff.sql`` for one side."""
+        """A statement of ``diff.sql`` for one side; it has to be executed with parameters, be they empty."""
         return _SQL[name].format(
-            table=table.identifier(),
+            table=escaped(table.identifier()),
             row_hash=self.hash.row(self.pairs),
             key_text=rowhash.key_text(self.key),
             columns=_list([rowhash.column(p.name) for p in self.key]),
@@ -76,7 +76,7 @@ class Subject:
             sql.SQL("({}) {} ({})").format(
                 _list([rowhash.column(c.name) for c in columns]),
                 sql.SQL(operator),
-                _list([cast(sql.Literal(text), c) for text, c in zip(key, columns, strict=True)]),
+                _list([cast(escaped(sql.Literal(text)), c) for text, c in zip(key, columns, strict=True)]),
             )
             for operator, key in ((">=", bounds.lower), ("<", bounds.upper))
             if key is not None
@@ -126,10 +126,10 @@ def orders_alike(pairs: Sequence[ColumnPair], *, byte_order: bool) -> bool:
 
 def cast(value: sql.Composable, column: Column) -> sql.Composable:
     """Text as a value of the column, under the column's collation: so its index is used."""
-    typed = sql.SQL("({}::text::{})").format(value, sql.SQL(column.type_sql))
+    typed = sql.SQL("({}::text::{})").format(value, escaped(sql.SQL(column.type_sql)))
     if not column.collation:
         return typed
-    return sql.SQL("{} COLLATE {}").format(typed, sql.Identifier(*column.collation.split(".", 1)))
+    return sql.SQL("{} COLLATE {}").format(typed, escaped(sql.Identifier(*column.collation.split(".", 1))))
 
 
 def _orders_alike(pair: ColumnPair, byte_order: bool) -> bool:
