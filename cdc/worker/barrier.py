@@ -51,12 +51,13 @@ def make_barrier(
     context: str,
     *,
     timeout_s: float,
-    apply_until: Callable[[int], None],
+    apply_until: Callable[[int], bool],
     request: BarrierRequest,
 ) -> HeldBarrier | None:
     """Bring the closed side to an exact position and hand both snapshots to ``request``.
 
-    The caller has stopped applying; ``apply_until(L)`` must apply exactly the transactions before L.
+    The caller has stopped applying; ``apply_until(L)`` must apply exactly the transactions before L, or say
+    that it was stopped.
     None where there is no barrier; the request has been told why.
     """
     name = barrier_slot_name(context, next(_numbers))
@@ -68,7 +69,9 @@ def make_barrier(
             request.failed(error.message)
             return None
         try:
-            apply_until(slot.consistent_point)
+            if not apply_until(slot.consistent_point):
+                request.failed("the worker was told to stop before the barrier")
+                return None
             snapshot = _export(sessions, closed, context)
         except BaseException:
             request.failed("the stream stopped before the barrier")

@@ -109,10 +109,9 @@ class InitialCopy:
         name = barrier_slot_name(self._context.name, 0)
         timeout = self._context.options.barrier_timeout_s
         with export_slot(self._open, name, temporary=True, timeout_s=timeout) as slot:
-            self._catch_up(slot.consistent_point)
-            return not self._signals.stop.is_set() and self._cycle(slot)
+            return self._catch_up(slot.consistent_point) and self._cycle(slot)
 
-    def _catch_up(self, lsn: int) -> None:
+    def _catch_up(self, lsn: int) -> bool:
         names, options = self._context.table_names, self._context.options
         with (
             closing(
@@ -129,7 +128,7 @@ class InitialCopy:
             closing(open_source(self._open, self._context, self._stream, applier.position, self._spool)) as source,
         ):
             source.acknowledge(applier.position.end_lsn)
-            Stream(
+            return Stream(
                 source,
                 applier,
                 context=self._context.name,

@@ -72,21 +72,24 @@ class Stream:
             for held in self._held:
                 held.close()
 
-    def catch_up(self, lsn: int) -> None:
-        """Apply exactly the transactions whose commit record starts before ``lsn``, and commit them."""
+    def catch_up(self, lsn: int) -> bool:
+        """Apply exactly the transactions whose commit record starts before ``lsn``, and commit them.
+
+        :returns: False where it was told to stop before; what was applied by then is committed.
+        """
         while not self._signals.stop.is_set():
             event = self._take(POLL_S)
-            if isinstance(event, Transaction) and event.commit_lsn >= lsn:
+            if _is_beyond(event, lsn):
                 self._next = event
-                break
-            if isinstance(event, Idle) and event.lsn >= lsn:
-                break
+                self._commit()
+                return True
             self._handle(event)
             if self._applier.is_due():
                 self._commit()
             if event is None:
                 self._source.request_idle()
         self._commit()
+        return False
 
     def _is_waiting(self) -> bool:
         if self._signals.pause_reason is None and not self._signals.halted.is_set():
@@ -168,3 +171,14 @@ class Stream:
     def _release_barriers(self) -> None:
         if self._held:
             self._held = [held for held in self._held if not held.close_if_released()]
+
+
+def _is_beyond(event: Event | None, lsn: int) -> bool:
+    """Whether every transaction whose commit record starts before ``lsn`` came before this event."""
+    match event:
+        case Transaction():
+            return event.commit_lsn >= lsn
+        case Idle():
+            return event.lsn >= lsn
+        case None:
+            return False

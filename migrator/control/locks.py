@@ -5,28 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
+
 from contexts.databases import Connection, Database
-from contexts.errors import RefusedError
+from contexts.errors import CarveoutError, RefusedError
+
+
+class LockTaken(CarveoutError):
+    """The lock was lost with its session, and another process holds it now; it may be our old session's end."""
+
+    transient = True
+
+
+class Lock:
+    """The lock that this process holds; it dies with its session, so a killed process leaves nothing behind."""
+
+    def __init__(self, shared: Database, context: str, role: str) -> None:
+        """:raises RefusedError: another process holds it; the message names that one."""
+        self._shared, self._context, self._role = shared, context, role
+        self._conn = self._take()
+
+    def renew(self) -> None:
+        """Take it again where its session was lost: with a crashed server, or ended by somebody.
+
+        :raises LockTaken: another process was faster.
+        :raises DatabaseUnreachable: the server is still away.
+        """
+        try:
+            self._conn.execute("SELECT 1")
+        except psycopg.OperationalError:
+            self._conn.close()
+            try:
+                self._conn = self._take()
+            except RefusedError as error:
+                raise LockTaken(error.message, unchanged=error.unchanged, next_step=error.next_step) from None
+
+    def close(self) -> None:
+        """Give it back."""
+        self._conn.close()
+
+    def _take(self) -> Connection:
+        conn = self._shared.connect(f"{self._role}-lock/{self._context}")
+        name = f"carveout:{self._role}:{self._context}"
+        row = conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
+        if row and row[0]:
+            return conn
+        with conn:
+            raise RefusedError(
+                f"context {self._context!r}: another {self._role} is at work ({_holder(conn, name)})",
+                unchanged="nothing was changed",
+                next_step=f"wait for it, or carveout status {self._context}",
+            )
 
 
 @contextmanager
-def exclusive(shared: Database, context: str, role: str) -> Iterator[Connection]:
+def exclusive(shared: Database, context: str, role: str) -> Iterator[Lock]:
     """Hold the context's lock for ``role`` ("driver" or "worker") while the block runs.
-
-    The lock dies with its session, so a killed process leaves nothing behind.
 
     :raises RefusedError: another process holds it; the message names that one.
     """
-    with shared.connect(f"{role}-lock/{context}") as conn:
-        name = f"carveout:{role}:{context}"
-        row = conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
-        if not (row and row[0]):
-            raise RefusedError(
-                f"context {context!r}: another {role} is at work ({_holder(conn, name)})",
-                unchanged="nothing was changed",
-                next_step=f"wait for it, or carveout status {context}",
-            )
-        yield conn
+    lock = Lock(shared, context, role)
+    try:
+        yield lock
+    finally:
+        lock.close()
 
 
 def is_held(conn: Connection, context: str, role: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from contexts.databases import Connection
+from contexts.errors import CarveoutError
 from contexts.model import Side
 from migrator.control.migrations import Migration, notify, record, transition
 from migrator.lifecycle import State
@@ -24,6 +25,10 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     FINISHED = "finished"
     UNDONE = "undone"
+
+
+class SwitchEnded(CarveoutError):
+    """A switch that is no longer ours to finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +77,27 @@ def journal(conn: Connection, switch: Switch, step: str, detail: dict[str, Any])
 
 
 def commit(conn: Connection, switch: Switch) -> None:
-    """The point of no return: outcome, open side and epoch change in one transaction."""
+    """The point of no return: outcome, open side and epoch change in one transaction.
+
+    :raises SwitchEnded: another driver has undone it: going on would open both sides.
+    """
     with conn.transaction():
         done = conn.execute(
             "UPDATE carveout.switch SET outcome = 'committed' WHERE id = %s AND outcome = 'running'", (switch.id,)
         )
-        if done.rowcount == 1:
-            conn.execute(
-                "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp()"
-                " WHERE context = %s",
-                (switch.to_side, switch.epoch, switch.context),
+        if done.rowcount != 1:
+            raise SwitchEnded(
+                f"context {switch.context!r}: another driver has ended this switch",
+                unchanged=f"the {switch.to_side} side was not opened",
+                next_step=f"carveout status {switch.context}",
             )
-            record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
-            notify(conn, switch.context)
+        conn.execute(
+            "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp()"
+            " WHERE context = %s",
+            (switch.to_side, switch.epoch, switch.context),
+        )
+        record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
+        notify(conn, switch.context)
 
 
 def finish(conn: Connection, switch: Switch, breakdown: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ def _settle(run: Run, switch: Switch, error: BaseException) -> Outcome | None:
         return None
     try:
         now = switches.current(run.control, run.name)
-        if now is None:
+        if now is None or now.id != switch.id:  # another driver has ended it
             return None
         if now.outcome is Outcome.COMMITTED:
             _open(run, switch)

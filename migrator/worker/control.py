@@ -15,7 +15,7 @@ from cdc.worker.signals import Signals
 from contexts.databases import Connection, Databases
 from contexts.errors import CarveoutError
 from contexts.model import Context
-from migrator.control import intents, migrations, workers
+from migrator.control import intents, locks, migrations, workers
 from migrator.control.intents import Intent, Kind
 from migrator.control.migrations import CHANNEL, Migration
 from migrator.lifecycle import State
@@ -38,6 +38,8 @@ class ControlTask:
         self.phase = "starting"
         self.error: str | None = None
         self.details: Callable[[], dict[str, Any]] = dict
+        #: Another worker has the lock: nothing is reported.
+        self.silent = False
         self._context = context
         self._databases = databases
         self._owner = owner
@@ -83,6 +85,8 @@ class ControlTask:
         migration = migrations.read(conn, self._context.name)
         if self.assignment and _differs(self.assignment, migration):
             self.signals.stop.set()
+        if not locks.is_held(conn, self._context.name, "worker"):  # its session was lost: take it again, then go on
+            self.signals.stop.set()
         if migration.state is not State.SWITCHING:
             self.signals.halted.clear()
         asked = intents.open_intents(conn, self._context.name)
@@ -113,7 +117,8 @@ class ControlTask:
             **self.details(),
             **measured,
         }
-        workers.publish(conn, self._context.name, self._owner, self._started_at, report)
+        if not self.silent:
+            workers.publish(conn, self._context.name, self._owner, self._started_at, report)
 
 
 def _differs(running: Migration, now: Migration) -> bool:

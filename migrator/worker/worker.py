@@ -21,7 +21,7 @@ from contexts.databases import Database, Databases
 from contexts.errors import CarveoutError
 from contexts.model import Context
 from migrator.control import migrations
-from migrator.control.locks import exclusive
+from migrator.control.locks import Lock, LockTaken, exclusive
 from migrator.control.migrations import Migration
 from migrator.lifecycle import State
 from migrator.worker.control import ControlTask
@@ -51,10 +51,10 @@ class ContextWorker:
         :raises RefusedError: another worker runs this context.
         :raises StreamStopped: the stream cannot go on without losing something.
         """
-        with exclusive(self._databases.shared, self._context.name, "worker"):
+        with exclusive(self._databases.shared, self._context.name, "worker") as lock:
             self._control.start()
             try:
-                self._work()
+                self._work(lock)
             except CarveoutError as error:
                 self._control.error = error.message
                 raise
@@ -62,10 +62,11 @@ class ContextWorker:
                 self._stop.set()
                 self._control.join()
 
-    def _work(self) -> None:
+    def _work(self, lock: Lock) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
+                self._renew(lock)
                 if self._assignment():
                     return
                 failures = 0
@@ -78,6 +79,14 @@ class ContextWorker:
                 self._control.error = str(error)
                 _log.warning("context %s: %s; again in %.1f s", self._context.name, error, delay)
                 self._stop.wait(delay)
+
+    def _renew(self, lock: Lock) -> None:
+        try:
+            lock.renew()
+            self._control.silent = False
+        except LockTaken:  # the report row is the other worker's now
+            self._control.silent = True
+            raise
 
     def _assignment(self) -> bool:
         """Run what the migration row asks for now; True when the migration is over."""
