@@ -93,7 +93,7 @@ class Database:
         return kind(
             f"{self.side} database ({self.shown()}): {reason}",
             unchanged="nothing was changed",
-            next_step="carveout doctor",
+            next_step="look at the address, the server and its pg_hba.conf; the URL comes from the project's variables",
         )
 
     def shown(self) -> str:

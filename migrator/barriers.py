@@ -70,7 +70,7 @@ class WorkerBarriers:
                 raise BarrierFailed(
                     f"context {self._context.name!r}: no barrier: {(intent.result or {}).get('reason')}",
                     unchanged="the stream goes on",
-                    next_step=f"carveout verify {self._context.name} again",
+                    next_step=f"carveout verify {self._context.name}",
                 )
             if not locks.is_held(conn, self._context.name, "worker"):
                 raise RefusedError(

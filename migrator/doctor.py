@@ -5,6 +5,7 @@ It asks each side on its own, so it also answers when one of them is down.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -32,7 +33,7 @@ def diagnose(run: Run) -> list[str]:
         return [f"! the shared database cannot be asked: {error}", *_guarded(run, Side.SERVICE, _side_alone)]
     found = [f"{run.name} is {migration.state}; the {migration.open_side} side should be open"]
     if migration.state is State.PLANNED:
-        return [*found, f"nothing was prepared yet; next: carveout prepare {run.name}"]
+        return [*found, f"nothing was prepared yet; next: `carveout prepare {run.name}`"]
     switch = switches.current(run.control, run.name)
     found += _switch_lines(run, switch)
     for side in Side:
@@ -75,14 +76,19 @@ def _side(run: Run, side: Side, migration: Migration, switch: Switch | None) -> 
     if switch is None and not over:
         wanted_open = side is migration.open_side
         if wanted_open and closed:
-            yield f"! the {side} side should be open: `carveout resume {run.name}`"
+            yield f"! the {side} side should be open: writes there are refused; " + _sql("DISABLE", states)
         if not wanted_open and opened:
-            yield f"! the {side} side should be closed: writes there are lost to the other side; " + _close_sql(states)
+            yield f"! the {side} side should be closed: writes there do not reach the other side; " + _sql(
+                "ENABLE", states
+            )
 
 
-def _close_sql(states: dict[Table, LockState]) -> str:
-    open_tables = [table for table, state in states.items() if state is not LockState.CLOSED]
-    return "; ".join(f"ALTER TABLE {table.name} ENABLE TRIGGER {writelock.TRIGGER}" for table in open_tables)
+def _sql(change: str, states: dict[Table, LockState]) -> str:
+    """The statements that ENABLE or DISABLE the write locks that are not so."""
+    wanted = LockState.CLOSED if change == "ENABLE" else LockState.OPEN
+    wrong = [table for table, state in states.items() if state not in (wanted, LockState.MISSING)]
+    missing = [f"{table.name} has no write lock" for table, state in states.items() if state is LockState.MISSING]
+    return "; ".join([f"ALTER TABLE {t.name} {change} TRIGGER {writelock.TRIGGER}" for t in wrong] + missing)
 
 
 def _side_alone(run: Run, side: Side) -> Iterator[str]:
@@ -97,12 +103,23 @@ def _stream(run: Run, migration: Migration) -> Iterator[str]:
     if not slot.exists:
         yield (
             f"! slot {slot_name(migration.stream)!r} is gone from the {migration.open_side} side: changes since the"
-            f" stored position cannot be had any more; `carveout abort {run.name}` and begin again"
+            f" stored position cannot be had any more; {_without_slot(migration)}"
         )
     elif stored and slot.confirmed_flush_lsn and slot.confirmed_flush_lsn > stored.end_lsn:
         yield f"! slot {slot_name(migration.stream)!r} is ahead of the stored position: it was re-created or advanced"
     if stored is None:
         yield f"! no position is stored on the {migration.closed_side} side for stream {migration.epoch}"
+
+
+def _without_slot(migration: Migration) -> str:
+    if migration.open_side is Side.SHARED:
+        return f"`carveout abort {migration.context}` and begin again"
+    return f"so there is no way back: the service side stays open, `carveout complete {migration.context}` ends it"
+
+
+def next_steps(found: list[str]) -> list[str]:
+    """The commands that the findings name, in their order."""
+    return list(dict.fromkeys(command for line in found for command in re.findall(r"`(carveout [^`]+)`", line)))
 
 
 def _worker(run: Run, migration: Migration) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from contexts.errors import CarveoutError
+from contexts.errors import CarveoutError, ExitCode
 
 #: Command name -> (module, attribute, one-line help), in the order of a migration.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
@@ -77,3 +77,14 @@ def main() -> None:
     except CarveoutError as error:
         click.echo("\n".join(error.lines()), err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        from psycopg import Error
+
+        if not isinstance(error, Error):
+            raise
+        # The first line alone: the detail of a server's message may hold the values of a row.
+        click.echo(
+            f"error: a server refused: {' '.join(str(error).splitlines()[:1]) or type(error).__name__}", err=True
+        )
+        click.echo("next: where the cause is not clear, carveout doctor CONTEXT", err=True)
+        sys.exit(ExitCode.ERROR)

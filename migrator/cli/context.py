@@ -12,12 +12,13 @@ from contexts.databases import shared_database
 from contexts.errors import ConfigError
 from contexts.loader import load_project
 from contexts.model import Grant, Privilege, TableName
+from migrator.cli.common import project_option
 
 
 @click.command()
 @click.option("--contexts-dir", default="contexts", show_default=True, help="Folder of the contexts.")
 def init(contexts_dir: str) -> None:
-    """Write carveout.toml here."""
+    """Write carveout.toml and the folder of the contexts here; never over a file that is there."""
     path = scaffold.init(Path.cwd(), contexts_dir)
     click.echo(f"wrote {path.name}")
     click.echo("next: export CARVEOUT_SHARED_URL=..., then: carveout context new NAME --tables schema.table,...")
@@ -32,13 +33,26 @@ def context() -> None:
 @click.argument("name")
 @click.option("--tables", required=True, help="Tables that move, as schema.table,...; partitions come with their root.")
 @click.option(
-    "--role", "roles", multiple=True, metavar="ROLE=PRIVILEGE,...", help="What a service role may do; repeat."
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="ROLE=PRIVILEGE,...",
+    help="What a role of the service may do on the tables, on whichever side is open; may be given again.",
 )
-@click.option("--url-env", default="", metavar="VAR", help="Variable with the service's URL  [NAME_DATABASE_URL].")
+@click.option(
+    "--url-env",
+    default="",
+    metavar="VAR",
+    help="Variable that will hold the URL of the service database (default: NAME_DATABASE_URL).",
+)
+@project_option
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
-def new(name: str, tables: str, roles: tuple[str, ...], url_env: str, dry_run: bool) -> None:
-    """Write contexts/NAME/ from the shared database's catalogs."""
-    project = load_project()
+def new(name: str, tables: str, roles: tuple[str, ...], url_env: str, project_dir: Path | None, dry_run: bool) -> None:
+    """Write contexts/NAME/ from the shared database's catalogs, and list what belongs to the tables and is not carried.
+
+    Reads the shared database only. The files are yours to edit; nothing is written over.
+    """
+    project = load_project(project_dir)
     wanted = _tables(tables)
     grants = [_grant(role) for role in roles]
     with shared_database(project).connect("scaffold") as conn:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from contexts.databases import Connection
 from contexts.errors import ConfigError, RefusedError
 from migrator.cli.common import context_argument, dry_run_option, load, project_option, run_of, set_up_logging
-from migrator.control import intents
+from migrator.control import intents, migrations
 from migrator.control.intents import Kind
 from migrator.control.locks import exclusive
+from migrator.lifecycle import State, require_state
 from migrator.steps import complete as completing
 from migrator.steps import prepare as preparing
 
@@ -20,9 +22,12 @@ from migrator.steps import prepare as preparing
 @context_argument
 @project_option
 @dry_run_option
-@click.option("--skip-check", is_flag=True, help="Do not run the preflight checks first.")
+@click.option("--skip-check", is_flag=True, help="Do not run the preflight checks first; they refuse where one blocks.")
 def prepare(context_name: str, project_dir: Path | None, dry_run: bool, skip_check: bool) -> None:
-    """Make schemas, write locks, gate and publication; no row is copied yet."""
+    """Make schemas, grants, write locks, gate and publication; no row is copied yet.
+
+    Applications notice nothing: the shared side stays open, locks are held for moments only. Run again, it goes on.
+    """
     set_up_logging(verbose=True)
     context, both = load(project_dir, context_name)
     if not skip_check:
@@ -52,12 +57,15 @@ def _require_checks(project_dir: Path | None, context_name: str) -> None:
 @context_argument
 @project_option
 @dry_run_option
-@click.option("--drop-tables", is_flag=True, help="Drop the closed tables of the shared database.")
+@click.option("--drop-tables", is_flag=True, help="Drop the closed tables of the shared database, without CASCADE.")
 @click.option("--confirm", metavar="CONTEXT", help="The context's name again, in place of the question.")
 def complete(
     context_name: str, project_dir: Path | None, dry_run: bool, drop_tables: bool, confirm: str | None
 ) -> None:
-    """End the migration: the service database keeps the context, the way back is removed."""
+    """End the migration: the service database keeps the context, the way back is removed.
+
+    Names what it will drop, and asks for the context's name. Route and gate stay, so applications go on.
+    """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
     with exclusive(both.shared, context.name, "driver"), run_of(context, both, "complete", dry_run=dry_run) as run:
@@ -76,7 +84,10 @@ def complete(
 @dry_run_option
 @click.option("--confirm", metavar="CONTEXT", help="The context's name again, in place of the question.")
 def abort(context_name: str, project_dir: Path | None, dry_run: bool, confirm: str | None) -> None:
-    """Give up while the shared side is open: remove all that was made for the migration."""
+    """Give up while the shared side is open: remove all that was made for the migration.
+
+    The shared database stays as it was; the copies in the service database are emptied.
+    """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
     with exclusive(both.shared, context.name, "driver"), run_of(context, both, "abort", dry_run=dry_run) as run:
@@ -105,9 +116,13 @@ def _confirm(name: str, what: str, given: str | None) -> None:
 @context_argument
 @project_option
 def pause(context_name: str, project_dir: Path | None) -> None:
-    """Stop copying and applying until ``resume``; the slot keeps what comes meanwhile."""
+    """Stop copying and applying until ``resume``.
+
+    The replication slot keeps what comes meanwhile, so the WAL of the open side grows: watch its disk.
+    """
     context, both = load(project_dir, context_name)
     with both.shared.connect("pause") as conn:
+        _require_running(conn, context.name)
         intents.request(conn, context.name, Kind.PAUSE)
     click.echo(f"{context.name}: the worker pauses. Next: carveout resume {context.name}")
 
@@ -117,11 +132,18 @@ def pause(context_name: str, project_dir: Path | None) -> None:
 @click.argument("rows_per_s", type=click.FloatRange(min=0))
 @project_option
 def throttle(context_name: str, rows_per_s: float, project_dir: Path | None) -> None:
-    """Apply at most ROWS_PER_S rows per second; 0 lifts the limit."""
+    """Apply at most ROWS_PER_S rows per second, for as long as it stands; 0 lifts the limit."""
     context, both = load(project_dir, context_name)
     with both.shared.connect("throttle") as conn:
+        _require_running(conn, context.name)
         if rows_per_s:
             intents.request(conn, context.name, Kind.THROTTLE, {"rows_per_s": rows_per_s})
         else:
             intents.cancel(conn, context.name, Kind.THROTTLE)
     click.echo(f"{context.name}: " + (f"at most {rows_per_s:g} rows/s" if rows_per_s else "no limit"))
+
+
+def _require_running(conn: Connection, name: str) -> None:
+    """Not before ``prepare``, when nobody listens, nor during a switch, which would wait in vain."""
+    state = migrations.read(conn, name).state
+    require_state(name, state, State.PREPARED, State.COPYING, State.STREAMING, State.SWITCHED)

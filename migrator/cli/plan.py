@@ -15,7 +15,7 @@ from migrator.cli.common import context_argument, json_option, load, print_json,
 @project_option
 @json_option
 def plan(context_name: str, project_dir: Path | None, as_json: bool) -> None:
-    """Show tables, sizes, predicted durations and the commands in order."""
+    """Show the tables of CONTEXT with sizes, predicted durations, and the commands in order. Changes nothing."""
     context, both = load(project_dir, context_name)
     with run_of(context, both, "plan", dry_run=False) as run:
         found = planning.plan(run)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ from contexts.databases import databases
 from contexts.errors import DifferencesFound
 from contexts.loader import load_context, load_project
 from contexts.model import Context
+from migrator.cli.common import json_option, print_json, project_option
 
 
 @click.group()
@@ -21,15 +22,18 @@ def schema() -> None:
 
 
 @schema.command()
-@click.argument("context")
-@click.option("--to", "target", default="head", show_default=True, help="tables, head, or a revision.")
+@click.argument("context", metavar="CONTEXT")
+@project_option
+@click.option(
+    "--to", "target", default="head", show_default=True, help="How far: tables, head, or the name of a revision."
+)
 @click.option("--dry-run", is_flag=True, help="Print the SQL instead of running it.")
-def upgrade(context: str, target: str, dry_run: bool) -> None:
+def upgrade(context: str, project_dir: Path | None, target: str, dry_run: bool) -> None:
     """Bring the service database of CONTEXT to a revision.
 
     "tables" is the first revision: what the copy needs. The others are applied when the rows are there.
     """
-    project = load_project()
+    project = load_project(project_dir)
     declared = load_context(project, context)
     service = databases(project, declared).service
     if dry_run:
@@ -42,16 +46,20 @@ def upgrade(context: str, target: str, dry_run: bool) -> None:
 
 
 @schema.command()
-@click.argument("context")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (version 1).")
-def check(context: str, as_json: bool) -> None:
-    """Compare the tables of CONTEXT on both sides; exit code 3 where they differ."""
-    project = load_project()
+@click.argument("context", metavar="CONTEXT")
+@project_option
+@json_option
+def check(context: str, project_dir: Path | None, as_json: bool) -> None:
+    """Compare the tables of CONTEXT on both sides; exit code 3 where they differ.
+
+    Columns, types, defaults, keys, constraints, indexes and what else the scaffold carries; no row is read.
+    """
+    project = load_project(project_dir)
     declared = load_context(project, context)
     found = schemas.check(databases(project, declared), declared)
     steps = _next_steps(declared, found)
     if as_json:
-        click.echo(json.dumps(_document(declared, found, steps), indent=2))
+        print_json(_document(declared, found, steps))
     else:
         _print(declared, found)
     if not found.passed:

@@ -22,7 +22,11 @@ from validations.diff.model import Progress
 @json_option
 @click.option("--show-values", is_flag=True, help="Store the differing values too, not only keys and columns.")
 def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
-    """Compare every row on both sides under live writes. Exit 3 where they differ, or nothing was compared."""
+    """Compare every row and the schema of both sides, under live writes; a worker must be running.
+
+    Ends with 3 where they differ, or nothing was compared. The result is stored; ``cutover`` and ``rollback`` ask for
+    a green one that is fresh (option proof_max_age_s of the context).
+    """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
     found = verifying.verify(context, both, show_values=show_values, progress=_progress())
@@ -47,9 +51,16 @@ def _progress() -> Callable[[Progress], None]:
 @click.command()
 @context_argument
 @project_option
-@click.option("--format", "shape", type=click.Choice(["text", "csv", "jsonl"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["text", "csv", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="A line for people, CSV (table, kind, key columns), or one JSON object a line.",
+)
 def differences(context_name: str, project_dir: Path | None, shape: str) -> None:
-    """List every differing key of the last verification. Exit 3 where there is one."""
+    """List every key that the last verification found different. Exit 3 where there is one."""
     from validations.state.store import Verifications
 
     context, both = load(project_dir, context_name)

@@ -22,18 +22,25 @@ _log = logging.getLogger(__name__)
 @click.command()
 @click.argument("context_names", nargs=-1, metavar="[CONTEXT]...")
 @project_option
-@click.option("--log-json", is_flag=True, help="One JSON object a line on stderr.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line to stderr.")
 @click.option(
     "--spool",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
     help="Folder for transactions too large for memory (default: the system's temporary folder).",
 )
-@click.option("--metrics", metavar="HOST:PORT", default=None, help="Serve Prometheus metrics there.")
+@click.option(
+    "--metrics", metavar="HOST:PORT", default=None, help="Serve Prometheus metrics there; without HOST on loopback."
+)
 def worker(
     context_names: tuple[str, ...], project_dir: Path | None, log_json: bool, spool: Path | None, metrics: str | None
 ) -> None:
-    """Copy and stream the CONTEXTs (default: all) until stopped. A first signal ends it cleanly, a second at once."""
+    """Copy and stream the CONTEXTs (default: all of the project) until stopped.
+
+    SIGTERM or SIGINT ends it after the open batch, a second one at once; it goes on from there when it is started
+    again. It ends by itself when the migration is over, and with 5 where the stream cannot go on without losing
+    something.
+    """
     set_up_logging(verbose=True, as_json=log_json)
     project = load_project(project_dir)
     known = load_contexts(project)

@@ -34,7 +34,7 @@ from contexts.errors import SchemaMismatch
 from contexts.model import TableName
 
 log = logging.getLogger(__name__)
-_REPAIR = "carveout diff --repair, then start the stream anew"
+_REPAIR = "the stream cannot be had from here on: carveout abort, carveout prepare, and copy anew"
 
 
 @dataclass(slots=True)

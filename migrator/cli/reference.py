@@ -1,0 +1,128 @@
+"""``docs/cli.md``, made from the commands themselves.
+
+``python -m migrator.cli.reference`` writes it again, in the folder that holds ``docs/``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from contexts.errors import ExitCode
+from migrator.cli import cli
+
+FILE = Path("docs") / "cli.md"
+
+HEAD = """# Command line
+
+<!-- made by python -m migrator.cli.reference: change the commands, not this file -->
+
+`carveout COMMAND` and `python migrate.py COMMAND` are the same. Results go to stdout, logs and errors to stderr; where
+a command asks, it asks on stderr, and without a terminal it fails instead. An error says what happened, what was left
+unchanged, and what to run next.
+
+`--json` prints one document, described in [json.md](json.md). `--dry-run` prints every statement with its side and
+changes nothing; its sessions are read-only.
+"""
+
+EXITS = {
+    ExitCode.DONE: "done; for commands that judge: nothing found",
+    ExitCode.ERROR: "an error: a server, a right, a file; running it again may do, the message says so",
+    ExitCode.USAGE: "wrong arguments or a wrong configuration file",
+    ExitCode.DIFFERENCES: "the sides differ, or nothing was compared",
+    ExitCode.REFUSED: "a guard refused: a wrong state, a blocker, somebody else at work; nothing was done",
+    ExitCode.NEEDS_HUMAN: "somebody must decide: the stream stopped, or a switch could not be settled",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """What click does not know of a command: how it is called, and the exit codes that it can end with."""
+
+    example: str
+    #: Beside DONE, ERROR and USAGE, which every command has.
+    exits: tuple[ExitCode, ...] = ()
+
+
+_DIFFERENCES, _REFUSED, _HUMAN = ExitCode.DIFFERENCES, ExitCode.REFUSED, ExitCode.NEEDS_HUMAN
+NOTES = {
+    "init": Note("carveout init", (_REFUSED,)),
+    "context new": Note(
+        "carveout context new wallet --tables wallet.accounts,wallet.holds --role wallet_service=select,insert,update",
+        (_REFUSED,),
+    ),
+    "schema upgrade": Note("carveout schema upgrade wallet --to tables"),
+    "schema check": Note("carveout schema check wallet", (_DIFFERENCES,)),
+    "check": Note("carveout check wallet --only keys --only grants", (_REFUSED,)),
+    "plan": Note("carveout plan wallet"),
+    "prepare": Note("carveout prepare wallet --dry-run", (_REFUSED,)),
+    "worker": Note("carveout worker wallet --spool /var/spool/carveout --metrics 127.0.0.1:9187", (_REFUSED, _HUMAN)),
+    "status": Note("carveout status wallet --watch"),
+    "verify": Note("carveout verify wallet", (_DIFFERENCES, _REFUSED)),
+    "differences": Note("carveout differences wallet --format csv", (_DIFFERENCES,)),
+    "cutover": Note("carveout cutover wallet --json", (_REFUSED, _HUMAN)),
+    "rollback": Note("carveout rollback wallet", (_REFUSED, _HUMAN)),
+    "complete": Note("carveout complete wallet --drop-tables --confirm wallet", (_REFUSED,)),
+    "abort": Note("carveout abort wallet", (_REFUSED,)),
+    "pause": Note("carveout pause wallet"),
+    "resume": Note("carveout resume wallet", (_REFUSED, _HUMAN)),
+    "throttle": Note("carveout throttle wallet 20000"),
+    "demo": Note("carveout demo --rate 100", (_DIFFERENCES,)),
+    "doctor": Note("carveout doctor wallet", (_HUMAN,)),
+}
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with its full name, in the order of a migration."""
+    context = click.Context(cli, info_name="carveout")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {child}", command.commands[child]) for child in command.list_commands(context))
+        else:
+            yield name, command
+
+
+def reference() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *_exit_codes(), *(line for name, command in commands() for line in _page(name, command))])
+
+
+def _exit_codes() -> list[str]:
+    rows = [f"| {code:d} | {meaning} |" for code, meaning in EXITS.items()]
+    return ["| exit code | meaning |", "|---|---|", *rows, ""]
+
+
+def _page(name: str, command: click.Command) -> list[str]:
+    note = NOTES[name]
+    context = click.Context(command, info_name=name, parent=click.Context(cli, info_name="carveout"))
+    codes = sorted({ExitCode.DONE, ExitCode.ERROR, ExitCode.USAGE, *note.exits})
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    return [
+        f"## carveout {name}",
+        "",
+        f"    {usage}",
+        "",
+        inspect.cleandoc(command.help or ""),
+        "",
+        *_options(command, context),
+        f"Exit codes: {', '.join(f'{code:d}' for code in codes)}. For example:",
+        "",
+        f"    {note.example}",
+        "",
+    ]
+
+
+def _options(command: click.Command, context: click.Context) -> list[str]:
+    records = [param.get_help_record(context) for param in command.params if isinstance(param, click.Option)]
+    rows = [f"| `{flag}` | {' '.join(text.split())} |" for flag, text in filter(None, records)]
+    return ["| option | |", "|---|---|", *rows, ""] if rows else []
+
+
+if __name__ == "__main__":
+    FILE.write_text(reference(), encoding="utf-8")
