@@ -20,9 +20,12 @@ from validations.diff.model import Progress
 @context_argument
 @project_option
 @json_option
-@click.option("--show-values", is_flag=True, help="Store the differing values too, not only keys and columns.")
+@click.option("--show-values", is_flag=True, help="Store and show the values too, not only keys and columns.")
 def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
-    """Compare every row on both sides under live writes. Exit 3 where they differ, or nothing was compared."""
+    """Compare every row on both sides and check the invariants, under live writes.
+
+    Exit 3 where something differs, does not hold or was not compared; exit 1 where an invariant could not be answered.
+    """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
     found = verifying.verify(context, both, show_values=show_values, progress=_progress())
@@ -30,7 +33,7 @@ def verify(context_name: str, project_dir: Path | None, as_json: bool, show_valu
         print_json(verifying.to_json(found))
     else:
         click.echo("\n".join(verifying.lines(found)))
-    sys.exit(ExitCode.DONE if found.passed else ExitCode.DIFFERENCES)
+    sys.exit(found.exit_code)
 
 
 def _progress() -> Callable[[Progress], None]:
