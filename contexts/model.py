@@ -135,6 +135,8 @@ class Options(_Strict):
     #: A switch is refused while the stream is further behind than this.
     max_lag_s: Annotated[float, Field(gt=0)] = 5.0
     proof_max_age_s: Annotated[float, Field(gt=0)] = 3_600.0
+    #: How long one statement of an invariant may run on a side.
+    invariant_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     #: Added to each sequence at a switch, in increments, to clear values cached by sessions.
     sequence_margin: Annotated[int, Field(ge=0)] = 1_000
     #: How long a barrier waits for the transactions that run when it starts.

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from cdc.lsn import format_lsn
 from contexts.model import Side
+from migrator import invariants
 from migrator.run import Run
 from validations.diff.model import DiffResult, Verdict
 from validations.state.store import Verifications
@@ -68,7 +69,7 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
     if missing := [str(table.name) for table in run.tables(open_side) if table.kind != "p"
                    and table.name not in compared]:  # fmt: skip
         return f"the last verification did not compare {', '.join(missing)}"
-    return None
+    return invariants.why_not_proven(run.context, run.databases.service, result.verification)
 
 
 def _is_from_before_a_switch(run: Run, result: DiffResult) -> bool:

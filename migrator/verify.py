@@ -10,7 +10,9 @@ from cdc.lsn import format_lsn
 from contexts import schema
 from contexts.catalog import read_tables
 from contexts.databases import Databases
+from contexts.errors import ExitCode
 from contexts.model import Context, Side
+from migrator import invariants
 from migrator.barriers import WorkerBarriers
 from migrator.control import migrations
 from migrator.control.migrations import record
@@ -18,6 +20,9 @@ from migrator.lifecycle import State, require_state
 from validations import state
 from validations.diff.model import DiffOptions, DiffResult, Progress, Verdict
 from validations.diff.run import diff
+from validations.invariants import files
+from validations.invariants.model import Checked
+from validations.invariants.model import State as Held
 from validations.state.store import Verifications
 
 VERSION = 1
@@ -31,10 +36,25 @@ class Verification:
     diff: DiffResult
     #: Differences of the schema, a line each.
     schema_differences: tuple[str, ...]
+    #: None where the context has no invariants, or the comparison was stopped.
+    invariants: Checked | None = None
 
     @property
     def passed(self) -> bool:
-        """All rows compared and equal, and the same schema around them."""
+        """All rows compared and equal, the same schema around them, and all that must hold holds."""
+        return self._equal and (self.invariants is None or self.invariants.passed)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """ERROR where nothing is found wrong and an invariant could not be answered."""
+        if self.passed:
+            return ExitCode.DONE
+        spoilt = [result.state for result in self.invariants.results if result.spoils] if self.invariants else []
+        unanswered = self._equal and all(state is Held.ERROR for state in spoilt)
+        return ExitCode.ERROR if unanswered else ExitCode.DIFFERENCES
+
+    @property
+    def _equal(self) -> bool:
         return self.diff.verdict is Verdict.EQUAL and not self.schema_differences
 
 
@@ -46,14 +66,16 @@ def verify(
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Verification:
-    """Compare every row and the schema of both sides while writes go on; the result is stored.
+    """Compare every row and the schema of both sides and check the invariants while writes go on; it is stored.
 
+    :raises ConfigError: a file of an invariant cannot be used.
     :raises RefusedError: the context is not streaming, or no worker runs.
     :raises CarveoutError: no barrier was reached, or a server failed; finished segments are kept.
     """
     with both.shared.connect("verify") as conn:
         migration = migrations.read(conn, context.name)
     require_state(context.name, migration.state, State.STREAMING, State.SWITCHED)
+    declared = files.load(context)
     state.install(both.service)
     tables = {}
     for side in Side:
@@ -69,7 +91,10 @@ def verify(
         should_stop,
         names=context.table_names,
     )
-    found = Verification(context, result, _schema_differences(both, context))
+    checked = None
+    if result.finished_at is not None:
+        checked = invariants.run(context, both, result.verification, declared, show_values=show_values)
+    found = Verification(context, result, _schema_differences(both, context), checked)
     with both.shared.connect("verify") as conn:
         record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
     return found
@@ -113,6 +138,7 @@ def to_json(found: Verification) -> dict[str, Any]:
             for table in result.tables
         ],
         "schema_differences": list(found.schema_differences),
+        "invariants": invariants.to_json(found.invariants),
         "next_steps": next_steps(found),
     }
 
@@ -121,7 +147,11 @@ def next_steps(found: Verification) -> list[str]:
     """What leads on from the result."""
     name = found.context.name
     if not found.passed:
-        return [f"carveout differences {name}"] if found.diff.differences else [f"carveout schema check {name}"]
+        steps = [f"carveout differences {name}"] if found.diff.differences else []
+        steps += [f"carveout schema check {name}"] if found.schema_differences else []
+        if found.invariants and not found.invariants.passed:
+            steps.append(f"carveout verify {name} --show-values")
+        return steps or [f"carveout verify {name}"]
     return [f"carveout {'cutover' if found.diff.open_side is Side.SHARED else 'complete'} {name}"]
 
 
@@ -140,6 +170,8 @@ def lines(found: Verification) -> list[str]:
         )
         shown.append(f"  {table.table}: {table.verdict}: {detail}")
     shown += [f"  schema: {line}" for line in found.schema_differences]
+    if result.finished_at is not None:
+        shown += invariants.lines(found.context, found.invariants)
     return shown + [f"next: {step}" for step in next_steps(found)]
 
 

@@ -15,6 +15,7 @@ from contexts.scaffold.shape import CutReference, Shape
 SUITES_README = "Expectation suites of this context (`*.json`).\n"
 INVARIANTS_README = (
     "SQL that must find no row (`*.sql`). The first lines say what it proves, its severity and the sides it runs on.\n"
+    "With `-- kind: number` it answers one number instead, which must be the same on both sides.\n"
 )
 
 

@@ -20,12 +20,11 @@ from validations.diff.model import Progress
 @context_argument
 @project_option
 @json_option
-@click.option("--show-values", is_flag=True, help="Store the differing values too, not only keys and columns.")
+@click.option("--show-values", is_flag=True, help="Store and show the values too, not only keys and columns.")
 def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
-    """Compare every row and the schema of both sides, under live writes; a worker must be running.
+    """Compare every row on both sides and check the invariants, under live writes.
 
-    Ends with 3 where they differ, or nothing was compared. The result is stored; ``cutover`` and ``rollback`` ask for
-    a green one that is fresh (option proof_max_age_s of the context).
+    Exit 3 where something differs, does not hold or was not compared; exit 1 where an invariant could not be answered.
     """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
@@ -34,7 +33,7 @@ def verify(context_name: str, project_dir: Path | None, as_json: bool, show_valu
         print_json(verifying.to_json(found))
     else:
         click.echo("\n".join(verifying.lines(found)))
-    sys.exit(ExitCode.DONE if found.passed else ExitCode.DIFFERENCES)
+    sys.exit(found.exit_code)
 
 
 def _progress() -> Callable[[Progress], None]:
@@ -51,16 +50,9 @@ def _progress() -> Callable[[Progress], None]:
 @click.command()
 @context_argument
 @project_option
-@click.option(
-    "--format",
-    "shape",
-    type=click.Choice(["text", "csv", "jsonl"]),
-    default="text",
-    show_default=True,
-    help="A line for people, CSV (table, kind, key columns), or one JSON object a line.",
-)
+@click.option("--format", "shape", type=click.Choice(["text", "csv", "jsonl"]), default="text", show_default=True)
 def differences(context_name: str, project_dir: Path | None, shape: str) -> None:
-    """List every key that the last verification found different. Exit 3 where there is one."""
+    """List every differing key of the last verification. Exit 3 where there is one."""
     from validations.state.store import Verifications
 
     context, both = load(project_dir, context_name)

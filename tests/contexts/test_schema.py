@@ -16,6 +16,8 @@ from contexts.loader import load_context, load_project
 from contexts.model import Context, Options
 from contexts.scaffold import render
 from migrator.cli import cli
+from validations.invariants import files
+from validations.invariants.model import Invariant, Kind
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,14 +46,25 @@ def test_the_examples_invariants_hold_and_say_what_they_prove(wallet: tuple[Data
     sides, context = wallet
     with sides.shared.connect("test") as conn:
         seed.seed(conn, accounts=50, payments=400)
-        for path in sorted(context.folder.parent.glob("*/invariants/*.sql")):
-            text = path.read_text()
-            assert [line.split(":")[0] for line in text.splitlines()[:3]] == ["-- proves", "-- severity", "-- sides"]
-            assert conn.execute(text.encode()).fetchall() == [], path
+        for invariant in _invariants(context):
+            assert "-- severity: " in invariant.sql, invariant.name
+            assert "-- sides: " in invariant.sql, invariant.name
+            rows = conn.execute(invariant.sql.encode()).fetchall()
+            assert rows == [] if invariant.kind is Kind.ROWS else rows[0][0] > 0, invariant.name
+
+
+def _invariants(context: Context) -> list[Invariant]:
+    return [files.read(path) for path in sorted(context.folder.parent.glob("*/invariants/*.sql"))]
 
 
 BROKEN = {
     "balance_is_sum_of_entries": "UPDATE wallet.accounts SET balance = balance + 0.01 WHERE id = 2",
+    "ledger_sums_to_zero": "UPDATE wallet.ledger_entries SET amount = amount + 0.01 WHERE id = 1",
+    "no_balance_is_below_its_holds": "UPDATE wallet.holds SET amount = 100000 WHERE state = 'open'",
+    "total_of_balances": "UPDATE wallet.accounts SET balance = balance + 0.01 WHERE id = 2",
+    "total_of_holds": "UPDATE wallet.holds SET state = 'released' WHERE state = 'open'",
+    "turnover": "UPDATE wallet.ledger_entries SET amount = amount + 0.01 WHERE amount > 0",
+    "total_of_points": "UPDATE history.points SET points = points + 1 WHERE state = 'confirmed'",
     "transactions_sum_to_zero": "UPDATE wallet.ledger_entries SET amount = amount + 0.01 WHERE id = 1",
     "available_is_balance_less_holds": "UPDATE wallet.accounts SET available = available - 0.01 WHERE id = 2",
     "captured_holds_are_in_the_ledger": "UPDATE wallet.holds SET state = 'captured', capture_id = gen_random_uuid()"
@@ -68,14 +81,15 @@ BROKEN = {
 
 def test_each_invariant_finds_what_breaks_it(wallet: tuple[Databases, Context]) -> None:
     sides, context = wallet
-    files = {path.stem: path.read_text() for path in context.folder.parent.glob("*/invariants/*.sql")}
-    assert files.keys() == BROKEN.keys()
+    invariants = {invariant.name: invariant.sql.encode() for invariant in _invariants(context)}
+    assert invariants.keys() == BROKEN.keys()
     with sides.shared.connect("test") as conn:
         seed.seed(conn, accounts=50, payments=400)
         for name, damage in BROKEN.items():
+            before = conn.execute(invariants[name]).fetchall()
             with conn.transaction(force_rollback=True):
                 conn.execute(damage.encode())
-                assert conn.execute(files[name].encode()).fetchall() != [], name
+                assert conn.execute(invariants[name]).fetchall() != before, name
 
 
 def test_what_the_plan_shows_is_what_an_upgrade_does(wallet: tuple[Databases, Context]) -> None:

@@ -13,20 +13,14 @@ from psycopg import sql
 
 from contexts.catalog import Table
 from contexts.databases import Connection
-from contexts.errors import CarveoutError
-from validations.barrier import Barrier, Snapshot
+from validations.barrier import Barrier
 from validations.diff.model import DiffOptions
 from validations.diff.subject import Subject
+from validations.snapshots import imported
 
 Rows = list[tuple[Any, ...]]
 Query = tuple[sql.Composed, dict[str, Any]]
 _T = TypeVar("_T")
-
-
-class SnapshotGone(CarveoutError):
-    """A barrier's snapshot could not be imported."""
-
-    transient = True
 
 
 class Stopped(Exception):
@@ -94,30 +88,13 @@ def sessions(barrier: Barrier, options: DiffOptions) -> Iterator[Pair]:
 
     :raises SnapshotGone: the barrier is over.
     """
-    with (
-        _imported(barrier.open, options) as open_session,
-        _imported(barrier.closed, options) as closed_session,
-        Pair(open_session, closed_session) as pair,
-    ):
-        yield pair
-
-
-@contextmanager
-def _imported(snapshot: Snapshot, options: DiffOptions) -> Iterator[Connection]:
     settings = {
         "jit": "off",  # compiling hundreds of short statements costs more than it saves
         "max_parallel_workers_per_gather": str(options.parallel_workers),
     }
-    with snapshot.database.connect("diff", autocommit=False, **settings) as session:
-        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        session.read_only = True
-        try:
-            session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.snapshot)))
-        except psycopg.Error as error:
-            raise SnapshotGone(
-                f"the {snapshot.database.side} side's snapshot {snapshot.snapshot} cannot be imported: {error}",
-                unchanged="finished segments are kept",
-                next_step="run the verification again: it goes on from there",
-            ) from error
-        yield session
-        session.rollback()
+    with (
+        imported(barrier.open, "diff", **settings) as open_session,
+        imported(barrier.closed, "diff", **settings) as closed_session,
+        Pair(open_session, closed_session) as pair,
+    ):
+        yield pair

@@ -1,0 +1,1 @@
+"""Statements that must hold on a side, and numbers that both sides must agree on."""

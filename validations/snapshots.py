@@ -1,0 +1,40 @@
+"""Sessions that see a barrier's snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from contexts.databases import Connection
+from contexts.errors import CarveoutError
+from validations.barrier import Snapshot
+
+
+class SnapshotGone(CarveoutError):
+    """A barrier's snapshot could not be imported."""
+
+    transient = True
+
+
+@contextmanager
+def imported(snapshot: Snapshot, purpose: str, **settings: str) -> Iterator[Connection]:
+    """A read-only session inside the snapshot; left by rolling back.
+
+    :raises SnapshotGone: the barrier is over.
+    """
+    with snapshot.database.connect(purpose, autocommit=False, **settings) as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        try:
+            session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.snapshot)))
+        except psycopg.Error as error:
+            raise SnapshotGone(
+                f"the {snapshot.database.side} side's snapshot {snapshot.snapshot} cannot be imported: {error}",
+                unchanged="finished segments are kept",
+                next_step="run the verification again: it goes on from there",
+            ) from error
+        yield session
+        session.rollback()
