@@ -22,9 +22,11 @@ from validations.diff.model import Progress
 @json_option
 @click.option("--show-values", is_flag=True, help="Store and show the values too, not only keys and columns.")
 def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
-    """Compare every row on both sides and check the invariants, under live writes.
+    """Compare every row, the schema and the invariants of both sides, under live writes; a worker must be running.
 
-    Exit 3 where something differs, does not hold or was not compared; exit 1 where an invariant could not be answered.
+    Ends with 3 where something differs, does not hold or was not compared, and with 1 where an invariant could not be
+    answered. The result is stored; ``cutover`` and ``rollback`` ask for a green one that is fresh (option
+    proof_max_age_s of the context).
     """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
@@ -50,9 +52,16 @@ def _progress() -> Callable[[Progress], None]:
 @click.command()
 @context_argument
 @project_option
-@click.option("--format", "shape", type=click.Choice(["text", "csv", "jsonl"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["text", "csv", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="A line for people, CSV (table, kind, key columns), or one JSON object a line.",
+)
 def differences(context_name: str, project_dir: Path | None, shape: str) -> None:
-    """List every differing key of the last verification. Exit 3 where there is one."""
+    """List every key that the last verification found different. Exit 3 where there is one."""
     from validations.state.store import Verifications
 
     context, both = load(project_dir, context_name)

@@ -24,7 +24,7 @@ from tests.validations.support import Sides
 from validations.barrier import Barrier
 from validations.diff.model import DiffOptions, Kind, Progress, Verdict
 from validations.diff.run import diff
-from validations.diff.sessions import SnapshotGone
+from validations.snapshots import SnapshotGone
 
 ROOT = Path(__file__).parents[2]
 
