@@ -149,13 +149,21 @@ class Recording(_Connections):
 
 
 def retry_locks(
-    executor: Executor, side: Side, what: str, attempt: Callable[[], None], *, lock_timeout_ms: int, deadline: float
+    executor: Executor,
+    side: Side,
+    what: str,
+    attempt: Callable[[], None],
+    *,
+    lock_timeout_ms: int,
+    deadline: float,
+    on_blocked: Callable[[], None] = lambda: None,
 ) -> int:
     """Run ``attempt`` in a transaction with a short ``lock_timeout``, again with back-off while it cannot get locks.
 
     So a lock wait never queues others up behind a long transaction for longer than ``lock_timeout_ms``.
 
     :param deadline: on the monotonic clock; a further attempt does not begin after it.
+    :param on_blocked: run after each attempt that did not get its locks.
     :returns: how many attempts it took.
     :raises psycopg.errors.LockNotAvailable: the deadline has passed.
     """
@@ -171,5 +179,6 @@ def retry_locks(
             _log.info("%s: no lock within %d ms on the %s side", what, lock_timeout_ms, side)
             if time.monotonic() + pause_s > deadline:
                 raise
+            on_blocked()
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 1.0)

@@ -55,6 +55,7 @@ def fence(run: Run, side: Side, marker: Marker, deadline: float) -> int:
         return retry_locks(
             run.executor, side, "fence", attempt,
             lock_timeout_ms=run.context.options.lock_timeout_ms, deadline=deadline,
+            on_blocked=partial(_cancel_autovacuum, run, side, tables),
         )  # fmt: skip
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise FenceBlocked(
@@ -103,12 +104,29 @@ def _set(run: Run, side: Side, *, closed: bool) -> None:
         lambda: change(run.executor, side, todo),
         lock_timeout_ms=run.context.options.lock_timeout_ms,
         deadline=time.monotonic() + OPEN_PATIENCE_S,
+        on_blocked=partial(_cancel_autovacuum, run, side, todo),
     )
 
 
 def _lock(run: Run, side: Side, tables: list[Table]) -> None:
     names = sql.SQL(", ").join(table.identifier() for table in tables)
     run.executor.write(side, sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
+
+
+def _cancel_autovacuum(run: Run, side: Side, tables: list[Table]) -> None:
+    """Ask autovacuum to leave the tables, as the server does for a lock that waits longer than ours may.
+
+    One that runs against transaction id wraparound is left alone, here as there.
+    """
+    query = sql.SQL(
+        "SELECT pg_cancel_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.relation = ANY ({}::oid[]) AND l.granted AND a.backend_type = 'autovacuum worker'"
+        " AND position('(to prevent wraparound)' IN a.query) = 0"
+    ).format(sql.Literal([table.oid for table in tables]))
+    try:
+        run.executor.write(side, query)
+    except psycopg.errors.InsufficientPrivilege as error:
+        _log.warning("autovacuum on the %s side cannot be cancelled: %s", side, error)
 
 
 def blockers(run: Run, side: Side, tables: list[Table]) -> str:
