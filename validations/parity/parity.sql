@@ -90,11 +90,12 @@ SELECT w.role, w.schema, w.name, w.privilege,
        CASE WHEN r.oid IS NOT NULL AND n.oid IS NOT NULL THEN has_schema_privilege(r.oid, n.oid, 'USAGE') END,
        CASE WHEN r.oid IS NOT NULL THEN has_database_privilege(r.oid, current_database(), 'CONNECT') END,
        current_database()
-FROM unnest(%(roles)s::text[], %(schemas)s::text[], %(names)s::text[], %(privileges)s::text[])
-     AS w (role, schema, name, privilege)
+FROM unnest(%(roles)s::text[], %(schemas)s::text[], %(names)s::text[], %(privileges)s::text[]) WITH ORDINALITY
+     AS w (role, schema, name, privilege, place)
 LEFT JOIN pg_roles r ON r.rolname = w.role
 LEFT JOIN pg_namespace n ON n.nspname = w.schema
 LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind IN ('r', 'p')
+ORDER BY w.place
 
 -- name: sequence_grant
 SELECT has_sequence_privilege(%s, %s::text::regclass, 'USAGE')
