@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from contexts.catalog import leaves
@@ -34,9 +35,9 @@ def plan(run: Run) -> dict[str, Any]:
         ],
         "bytes": size,
         "estimated_copy_s": round(copy_s, 1),
-        "snapshot_cycles": max(1, round(copy_s / options.max_snapshot_age_s + 0.5)),
+        "snapshot_cycles": max(1, math.ceil(copy_s / options.max_snapshot_age_s)),
         "write_block_limit_ms": options.switch_deadline_ms,
-        "steps": _steps(run.name),
+        "steps": [{"command": command, "what": what} for command, what in _steps(run.name)],
     }
 
 
@@ -51,7 +52,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"copy: ~{found['estimated_copy_s']:.0f} s in ~{found['snapshot_cycles']} snapshot(s)",
         f"cutover: writes blocked for at most {found['write_block_limit_ms']} ms, else it goes back",
     ]
-    return shown + [f"  {number}. {command:34} {what}" for number, (command, what) in enumerate(found["steps"], 1)]
+    return shown + [f"  {n}. {step['command']:34} {step['what']}" for n, step in enumerate(found["steps"], 1)]
 
 
 def _steps(name: str) -> list[tuple[str, str]]:

@@ -110,7 +110,7 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
 
 
 def _blocked(switch: dict[str, Any]) -> str:
-    milliseconds = switch["breakdown_ms"].get("write_block_ms")
+    milliseconds = switch["write_block_ms"]
     return f", writes blocked for {milliseconds:.0f} ms" if milliseconds is not None else ""
 
 
@@ -132,8 +132,17 @@ def _last_switch(conn: Connection, context: str) -> dict[str, Any] | None:
     ).fetchone()
     if row is None:
         return None
-    keys = ("to", "outcome", "started_at", "ended_at", "breakdown_ms", "reason")
-    return dict(zip(keys, row, strict=True))
+    to_side, outcome, started_at, ended_at, measured, reason = row
+    counted = {key: measured.pop(key, None) for key in ("write_block_ms", "changed_keys", "rechecked_keys")}
+    return {
+        "to": to_side,
+        "outcome": outcome,
+        "started_at": started_at,
+        "ended_at": ended_at,
+        **counted,
+        "breakdown_ms": measured,
+        "reason": reason,
+    }
 
 
 def overview(conn: Connection) -> list[Migration]:

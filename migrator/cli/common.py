@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import sys
@@ -79,8 +80,12 @@ def print_recorded(recorded: list[Recorded], predicted_ms: float) -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    """One JSON document on stdout; times are ISO 8601 with their offset."""
+    click.echo(json.dumps(value, indent=2, default=_as_text))
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:

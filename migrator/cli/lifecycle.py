@@ -103,7 +103,7 @@ def _confirm(name: str, what: str, given: str | None) -> None:
     if given is None:
         if not sys.stdin.isatty():
             raise ConfigError(
-                f"{what}; without a terminal the context's name must be given",
+                f"not confirmed: {what}. Without a terminal the context's name must be given",
                 unchanged="nothing was changed",
                 next_step=f"add --confirm {name}",
             )

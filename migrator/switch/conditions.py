@@ -78,8 +78,10 @@ def _sequences(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
 
 
 def _grants(run: Run, _from: Side, to_side: Side) -> Iterable[str]:
-    for finding in grants(run.executor.connection(to_side), run.context):
-        yield f"{finding.object} on the {to_side} side: {finding.detail} ({finding.fix})"
+    # A cutover asks for the way back too: what the shared side lacks would refuse the rollback when it is needed.
+    for side in Side if to_side is Side.SERVICE else (to_side,):
+        for finding in grants(run.executor.connection(side), run.context):
+            yield f"{finding.object} on the {side} side: {finding.detail} ({finding.fix})"
 
 
 def _schema(run: Run, _from: Side, _to: Side) -> Iterable[str]:

@@ -142,6 +142,8 @@ def _begin(run: Run) -> Switch:
 @contextmanager
 def _gate(run: Run, switch: Switch) -> Iterator[float]:
     options = run.context.options
+    if run.executor.dry:
+        run.executor.act(switch.from_side, f"close the gate of {run.name} until the switch is decided", lambda: None)
     try:
         with gate.closed_gate(
             run.databases[switch.from_side],

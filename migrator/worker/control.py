@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from cdc.lsn import format_lsn
 from cdc.worker.signals import Signals
 from contexts.databases import Connection, Databases
 from contexts.errors import CarveoutError
@@ -117,6 +118,8 @@ class ControlTask:
             **self.details(),
             **measured,
         }
+        if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing
+            report["end_lsn"] = format_lsn(report["end_lsn"])
         if not self.silent:
             workers.publish(conn, self._context.name, self._owner, self._started_at, report)
 

@@ -19,7 +19,6 @@ from sqlalchemy import exc as sa
 from sqlalchemy.orm import Session
 
 from contexts.databases import Database, Databases
-from contexts.embedded import Server
 from contexts.model import Side
 from migrator import sides
 from migrator.control.switches import Outcome, Switch
@@ -88,15 +87,11 @@ class Switchable:
 
 
 @pytest.fixture(scope="module")
-def both(servers: Callable[[int], Server]) -> Databases:
-    """One pair for all tests here: they change nothing but gate and route."""
-    made = {}
-    for side, major in ((Side.SHARED, 16), (Side.SERVICE, 18)):
-        with psycopg.connect(servers(major).url(), autocommit=True) as conn:
-            conn.execute(f"CREATE DATABASE shims_{side}")
-        made[side] = Database(side, servers(major).url(f"shims_{side}"))
-        sides.install(made[side])
-    return Databases(made[Side.SHARED], made[Side.SERVICE])
+def both(module_pair: Databases) -> Databases:
+    """One pair for most tests here: they change nothing but gate and route."""
+    for side in Side:
+        sides.install(module_pair[side])
+    return module_pair
 
 
 @pytest.fixture

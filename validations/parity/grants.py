@@ -58,7 +58,7 @@ def _tables(rows: list[tuple[object, ...]]) -> Iterator[Finding]:
         elif not may:
             lacking[str(role), table].append(str(privilege).upper())
     for (role, table), privileges in lacking.items():
-        list_ = ", ".join(privileges)
+        list_ = ", ".join(sorted(privileges))
         fix = f"GRANT {list_} ON {sql.Identifier(*table).as_string()} TO {sql.Identifier(role).as_string()}"
         yield Finding("grant", str(table), f"{role} lacks {list_}", fix)
 
