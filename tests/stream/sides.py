@@ -269,7 +269,7 @@ class Sides:
         while self.revise():
             pass
 
-    def supervised(self, work: Callable[[Worker], None]) -> None:
+    def supervised(self, work: Callable[[Worker], object]) -> None:
         """Work until it is done, as an operator would: start again what was killed, revise where one is asked to."""
         while True:
             try:
