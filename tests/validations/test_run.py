@@ -109,9 +109,11 @@ def test_a_stop_ends_a_running_query(sides: Sides) -> None:
                 waiting.set()
             return waiting.is_set()
 
-        result = diff(sides.barriers, *tables, OPTIONS, sides.store, should_stop=stop)
+        one_segment = replace(OPTIONS, ranges_per_segment=64)
+        result = diff(sides.barriers, *tables, one_segment, sides.store, should_stop=stop)
     assert waiting.is_set()
-    assert (result.verdict, result.tables[0].segments_done) == (Verdict.INCOMPLETE, 0)
+    assert (result.verdict, result.finished_at) == (Verdict.INCOMPLETE, None)
+    assert (result.tables[0].segments_done, result.tables[0].segments) == (0, 1)
 
 
 def test_an_old_snapshot_is_given_up_for_a_new_barrier(sides: Sides) -> None:

@@ -65,10 +65,12 @@ def diff(
     with store.lock():
         job = _Job(tables_open, tables_closed, options, store, progress)
         while True:
+            asked_at = dt.datetime.now(dt.UTC)  # the snapshots are younger: a proof never looks fresher than it is
             with barriers() as barrier:
+                crew = _Crew(job, barrier, asked_at, should_stop, should_pause)
                 if not job.verification:
                     job.prepare(barrier, names)
-                _Crew(job, barrier, should_stop, should_pause).work()
+                crew.work()
             if not job.pending:
                 kill_point("verify.before_result")
                 store.finish(job.verification)
@@ -138,13 +140,13 @@ class _Job:
 class _Crew:
     """The workers under one barrier: they leave when it is too old, at a pause and at a stop."""
 
-    def __init__(self, job: _Job, barrier: Barrier, should_stop: Asked, should_pause: Asked) -> None:
+    def __init__(self, job: _Job, barrier: Barrier, at: dt.datetime, should_stop: Asked, should_pause: Asked) -> None:
         self._job = job
         self._barrier = barrier
         self._should_stop = should_stop
         self._should_pause = should_pause
         self._asking = threading.Lock()
-        self._at = dt.datetime.now(dt.UTC)
+        self._at = at
         self._over = time.monotonic() + job.options.max_snapshot_age_s
         self._leave = threading.Event()
         self._pairs: list[Pair] = []
@@ -180,19 +182,12 @@ class _Crew:
             pair.stop()
 
     def _worker(self) -> None:
-        pending = self._job.pending
+        job = self._job
         try:
-            with sessions(self._barrier, self._job.options) as pair, self._job.store.writer(
-                self._job.verification
-            ) as writer:  # fmt: skip
+            with sessions(self._barrier, job.options) as pair, job.store.writer(job.verification) as writer:
                 self._pairs.append(pair)
                 kill_point("verify.barrier_reached")
-                self._look()
-                while not self._leave.is_set() and (segment := _next(pending)):
-                    self._one(segment, pair, writer)
-                    if time.monotonic() > self._over:
-                        return
-                    self._look()
+                self._segments(pair, writer)
         except Stopped:
             log.info("the diff was stopped; finished segments are kept")
         except psycopg.Error as error:
@@ -201,6 +196,14 @@ class _Crew:
                 unchanged="finished segments are kept",
                 next_step="run the verification again: it goes on from there",
             ) from error
+
+    def _segments(self, pair: Pair, writer: Writer) -> None:
+        self._look()
+        while not self._leave.is_set() and (segment := _next(self._job.pending)):
+            self._one(segment, pair, writer)
+            if time.monotonic() > self._over:
+                return
+            self._look()
 
     def _one(self, segment: Segment, pair: Pair, writer: Writer) -> None:
         try:

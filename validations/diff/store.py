@@ -18,7 +18,7 @@ class Seen:
     """What a segment's comparison saw."""
 
     lsn: int
-    #: When the barrier was reached.
+    #: When the barrier was asked for.
     at: dt.datetime
     rows_open: int
     rows_closed: int
