@@ -64,7 +64,7 @@ def new_database(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Si
 
     yield make
     for server, name in made:
-        _drop(server, name)
+        drop_database(server, name)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def pair(new_database: Callable[[int, Side], Database]) -> Databases:
     return Databases(new_database(16, Side.SHARED), new_database(18, Side.SERVICE))
 
 
-def _drop(server: Server, name: str) -> None:
+def drop_database(server: Server, name: str) -> None:
     """Drop a test's database with whatever slots the test left in it."""
     if server.process is None or server.process.poll() is not None:
         server.start()  # a test that crashes servers leaves them down
