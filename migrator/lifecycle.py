@@ -8,6 +8,15 @@ from collections.abc import Mapping
 from contexts.errors import RefusedError
 
 
+class Work(enum.Enum):
+    """What a worker does."""
+
+    COPY = enum.auto()
+    FOLLOW = enum.auto()
+    WAIT = enum.auto()
+    END = enum.auto()
+
+
 class State(enum.StrEnum):
     """Where a migration stands. All members are stored in ``carveout.migration.state``."""
 
@@ -33,9 +42,22 @@ class State(enum.StrEnum):
     ABORTED = "aborted"
 
     @property
+    def work(self) -> Work:
+        """What the worker does in this state."""
+        match self:
+            case State.PREPARED | State.COPYING:
+                return Work.COPY
+            case State.STREAMING | State.SWITCHING | State.SWITCHED:
+                return Work.FOLLOW
+            case State.PLANNED | State.COMPLETING | State.ABORTING:
+                return Work.WAIT
+            case State.COMPLETED | State.ABORTED:
+                return Work.END
+
+    @property
     def streams(self) -> bool:
         """Whether the worker follows the open side in this state."""
-        return self in (State.STREAMING, State.SWITCHING, State.SWITCHED)
+        return self.work is Work.FOLLOW
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
@@ -53,6 +75,19 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 
 
+#: States that something half done leaves behind, with the command that ends it.
+_UNFINISHED: Mapping[State, str] = {
+    State.SWITCHING: "resume",
+    State.COMPLETING: "complete",
+    State.ABORTING: "abort",
+}
+
+
+def way_on(context: str, state: State) -> str:
+    """The command that leads on from a state in which the wanted one was refused."""
+    return f"carveout {_UNFINISHED.get(state, 'status')} {context}"
+
+
 def require_transition(context: str, current: State, wanted: State) -> None:
     """Refuse a transition that is not in the table.
 
@@ -64,7 +99,7 @@ def require_transition(context: str, current: State, wanted: State) -> None:
     raise RefusedError(
         f"context {context!r} is {current}; it cannot become {wanted} (possible: {possible})",
         unchanged="nothing was changed",
-        next_step=f"carveout status {context}",
+        next_step=way_on(context, current),
     )
 
 
@@ -77,5 +112,5 @@ def require_state(context: str, current: State, *allowed: State) -> None:
         raise RefusedError(
             f"context {context!r} is {current}; this needs {' or '.join(allowed)}",
             unchanged="nothing was changed",
-            next_step=f"carveout status {context}",
+            next_step=way_on(context, current),
         )

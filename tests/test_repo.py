@@ -21,9 +21,6 @@ LONG_MODULES: dict[str, str] = {}
 
 #: Folders whose README is still to be written. A folder that gets its README must leave this set.
 PENDING_READMES = {
-    "validations",
-    "validations/diff",
-    "validations/parity",
     "validations/state",
 }
 

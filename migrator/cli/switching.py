@@ -21,6 +21,7 @@ from migrator.control import intents
 from migrator.control.intents import Kind
 from migrator.control.locks import exclusive
 from migrator.control.switches import Outcome
+from migrator.interrupts import end_as_ctrl_c
 from migrator.switch import procedure, switching
 from migrator.switch.procedure import SwitchReport
 
@@ -47,6 +48,7 @@ def rollback(context_name: str, project_dir: Path | None, dry_run: bool, as_json
 
 def _switch(context_name: str, project_dir: Path | None, to_side: Side, *, dry_run: bool, as_json: bool) -> None:
     set_up_logging(verbose=False)
+    end_as_ctrl_c()
     context, both = load(project_dir, context_name)
     with exclusive(both.shared, context.name, "driver"), run_of(context, both, "switch", dry_run=dry_run) as run:
         report = switching.switch(run, to_side)

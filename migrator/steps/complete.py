@@ -13,14 +13,14 @@ from contexts.catalog import Table, read_tables
 from contexts.errors import RefusedError
 from contexts.killpoints import kill_point
 from contexts.model import Side
-from migrator.control import locks, migrations
+from migrator.control import migrations
 from migrator.executor import retry_locks
 from migrator.lifecycle import State, require_state
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.steps.preparation import LOCK_PATIENCE_S, drop_stream
+from migrator.steps.quiet import await_worker
 
-WORKER_PATIENCE_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +40,7 @@ def complete(run: Run, *, drop_tables: bool) -> None:
         _require_droppable(run)
     _become(run, State.COMPLETING)
     kill_point("complete.started")
-    run.executor.act(None, "wait until the worker has let go of the stream", partial(_await_worker, run))
+    run.executor.act(None, "wait until the worker has let go of the stream", partial(await_worker, run))
     for side in Side:
         drop_stream(run, side)
     kill_point("complete.stream_dropped")
@@ -61,23 +61,6 @@ def _become(run: Run, state: State) -> None:
 
 def _transition(run: Run, state: State) -> None:
     migrations.transition(run.control, run.name, state)
-
-
-def _await_worker(run: Run) -> None:
-    """The worker sees the state and ends the stream; its slot cannot be dropped before."""
-    deadline = time.monotonic() + WORKER_PATIENCE_S
-    query = sql.SQL("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name ~ %s")
-    pattern = f"^carveout_{run.name}_[0-9]+$"
-    while locks.is_held(run.control, run.name, "worker") and any(
-        run.executor.read(side, query, (pattern,))[0][0] for side in Side
-    ):
-        if time.monotonic() > deadline:
-            raise RefusedError(
-                f"context {run.name!r}: the worker has not ended the stream within {WORKER_PATIENCE_S:.0f} s",
-                unchanged="nothing was dropped",
-                next_step=f"stop the worker, then carveout complete {run.name}",
-            )
-        time.sleep(0.1)
 
 
 def _drop_write_locks(run: Run) -> Callable[[], None]:

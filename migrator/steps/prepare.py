@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from contexts.errors import RefusedError
 from contexts.model import Side
@@ -10,6 +11,7 @@ from migrator.control import migrations
 from migrator.lifecycle import State, require_state
 from migrator.run import Run
 from migrator.steps.preparation import PREPARATION
+from migrator.steps.quiet import await_worker
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +38,11 @@ def abort(run: Run) -> None:
     :raises RefusedError: the service side is open (roll back first), or the migration is over.
     """
     state = run.migration().state
-    if state in (State.SWITCHED, State.SWITCHING):
-        command = "rollback" if state is State.SWITCHED else "resume"
+    if state is State.SWITCHED:
         raise RefusedError(
             f"context {run.name!r} is {state}: aborting now would lose the writes of the service side",
             unchanged="nothing was changed",
-            next_step=f"carveout {command} {run.name}",
+            next_step=f"carveout rollback {run.name}",
         )
     require_state(
         run.name, state, State.PLANNED, State.PREPARED, State.COPYING, State.STREAMING, State.ABORTING, State.ABORTED
@@ -49,6 +50,7 @@ def abort(run: Run) -> None:
     if state in (State.PLANNED, State.ABORTED):
         return
     run.executor.act(Side.SHARED, f"state of {run.name}: aborting", lambda: _transition(run, State.ABORTING))
+    run.executor.act(None, "wait until the worker has let go of the copy and the stream", partial(await_worker, run))
     for step in reversed(PREPARATION):
         _log.info("context %s: undo %s", run.name, step.name)
         step.undo(run)

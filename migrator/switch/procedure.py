@@ -19,6 +19,7 @@ from contexts.killpoints import kill_point
 from contexts.model import Side
 from migrator.control import switches
 from migrator.control.switches import Outcome, Switch
+from migrator.interrupts import undisturbed
 from migrator.run import Run
 from migrator.sides import gate, route
 from migrator.switch import fence, markers, sequences, wayback
@@ -26,6 +27,12 @@ from migrator.switch import fence, markers, sequences, wayback
 #: Each attempt to close the gate makes new transactions wait for at most ``lock_timeout_ms``.
 GATE_PATIENCE_S = 60.0
 _log = logging.getLogger(__name__)
+
+
+class Interrupted(CarveoutError):
+    """Somebody ended the driver, and the switch went back."""
+
+    transient = True
 
 
 class Stopwatch:
@@ -92,6 +99,12 @@ def execute(run: Run, verify: Callable[[], dict[str, int]]) -> SwitchReport:
                 raise
     except (CarveoutError, psycopg.Error, KeyboardInterrupt) as error:
         if _settle(run, switch, error) is not Outcome.COMMITTED:
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(
+                    f"context {run.name!r}: interrupted; the switch went back",
+                    unchanged=f"the {switch.from_side} side is open as before",
+                    next_step=f"carveout status {run.name}",
+                ) from error
             raise
     _finish(run, switch, {"write_block_ms": watch.total_ms, **watch.parts, **watch.facts})
     return SwitchReport(run.name, switch.from_side, switch.to_side, watch.total_ms, watch.parts, watch.facts)
@@ -234,20 +247,25 @@ def _settle(run: Run, switch: Switch, error: BaseException) -> Outcome | None:
     if run.executor.dry:
         return None
     try:
-        now = switches.current(run.control, run.name)
-        if now is None or now.id != switch.id:  # another driver has ended it
-            return None
-        if now.outcome is Outcome.COMMITTED:
-            _open(run, switch)
-            return Outcome.COMMITTED
-        undo(run, switch, str(error) or type(error).__name__)
-        return None
+        with undisturbed():
+            return _settled(run, switch, error)
     except (psycopg.Error, CarveoutError) as second:
         raise NeedsHuman(
             f"context {run.name!r}: the switch failed ({error}) and could not be settled ({second})",
             unchanged="no side was opened that the journal does not name; no row was lost",
             next_step=f"carveout resume {run.name}",
         ) from error
+
+
+def _settled(run: Run, switch: Switch, error: BaseException) -> Outcome | None:
+    now = switches.current(run.control, run.name)
+    if now is None or now.id != switch.id:  # another driver has ended it
+        return None
+    if now.outcome is Outcome.COMMITTED:
+        _open(run, switch)
+        return Outcome.COMMITTED
+    undo(run, switch, str(error) or type(error).__name__)
+    return None
 
 
 def _journal(run: Run, switch: Switch, step: str) -> None:

@@ -126,7 +126,7 @@ class ControlTask:
 
 def _differs(running: Migration, now: Migration) -> bool:
     """Whether the worker has to do something else than what it runs."""
-    return (running.epoch, running.open_side, running.state.streams) != (now.epoch, now.open_side, now.state.streams)
+    return (running.epoch, running.open_side, running.state.work) != (now.epoch, now.open_side, now.state.work)
 
 
 def _first(asked: list[Intent], kind: Kind) -> Intent | None:

@@ -18,12 +18,12 @@ from cdc.worker.initial import InitialCopy, open_source
 from cdc.worker.stream import Stream
 from contexts import schema
 from contexts.databases import Database, Databases
-from contexts.errors import CarveoutError
+from contexts.errors import CarveoutError, RefusedError
 from contexts.model import Context
 from migrator.control import migrations
 from migrator.control.locks import Lock, LockTaken, exclusive
 from migrator.control.migrations import Migration
-from migrator.lifecycle import State
+from migrator.lifecycle import State, Work
 from migrator.worker.control import ControlTask
 from migrator.worker.copying import CopyProgressTask
 
@@ -77,6 +77,7 @@ class ContextWorker:
                 failures += 1
                 delay = min(BACKOFF_S[1], BACKOFF_S[0] * 2**failures) * random.uniform(0.5, 1.0)
                 self._control.error = str(error)
+                self._control.phase = "retrying"
                 _log.warning("context %s: %s; again in %.1f s", self._context.name, error, delay)
                 self._stop.wait(delay)
 
@@ -92,26 +93,27 @@ class ContextWorker:
         """Run what the migration row asks for now; True when the migration is over."""
         with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
             migration = migrations.read(conn, self._context.name)
-        match migration.state:
-            case State.PREPARED | State.COPYING:
+        match migration.state.work:
+            case Work.COPY:
                 self._copy(migration)
-            case State.STREAMING | State.SWITCHING | State.SWITCHED:
+            case Work.FOLLOW:
                 self._follow(migration)
-            case State.PLANNED | State.COMPLETING | State.ABORTING:
+            case Work.WAIT:
                 self._control.phase = "waiting"
                 self._stop.wait(IDLE_S)
-            case State.COMPLETED | State.ABORTED:
+            case Work.END:
                 return True
-            case _:
-                assert_never(migration.state)
+            case unexpected:
+                assert_never(unexpected)
         return False
 
     def _copy(self, migration: Migration) -> None:
         signals = self._control.assign(migration)
+        if not self._transition(State.COPYING):
+            return
         self._control.phase = "copying"
         progress = CopyProgressTask(signals)
         self._control.details = progress.report
-        self._transition(State.COPYING)
         open_, closed = self._sides(migration)
         finished = InitialCopy(
             open_,
@@ -151,6 +153,12 @@ class ContextWorker:
     def _sides(self, migration: Migration) -> tuple[Database, Database]:
         return self._databases[migration.open_side], self._databases[migration.closed_side]
 
-    def _transition(self, wanted: State) -> None:
+    def _transition(self, wanted: State) -> bool:
+        """Set the state; False where a driver has changed it meanwhile: the worker looks again what is asked for."""
         with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
-            migrations.transition(conn, self._context.name, wanted)
+            try:
+                migrations.transition(conn, self._context.name, wanted)
+            except RefusedError as error:
+                _log.info("context %s: %s", self._context.name, error)
+                return False
+        return True
