@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -60,13 +62,14 @@ def run_workers(project: Project, contexts: list[Context], spool: Path | None) -
     from migrator.worker.worker import ContextWorker
 
     collect_rarely()
-    stop = threading.Event()
-    _stop_on_signals(stop)
+    # One event a context: where one migration is over, the others go on.
+    stops = {context.name: threading.Event() for context in contexts}
+    _stop_on_signals(stops.values())
     codes: list[int] = []
 
     def work(context: Context) -> None:
         try:
-            ContextWorker(context, databases(project, context), stop, spool).run()
+            ContextWorker(context, databases(project, context), stops[context.name], spool).run()
         except CarveoutError as error:
             click.echo("\n".join(error.lines()), err=True)
             codes.append(error.exit_code)
@@ -82,12 +85,18 @@ def run_workers(project: Project, contexts: list[Context], spool: Path | None) -
     return max(codes, default=0)
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _stop_on_signals(stops: Iterable[threading.Event]) -> None:
+    asked = False
+
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():  # the second one: give up what is uncommitted, it is still in the slot
-            raise KeyboardInterrupt
+        nonlocal asked
+        if asked:  # what is uncommitted is still in the slot; threads that hang in a server would hold an exit up
+            logging.shutdown()
+            os._exit(128 + number)
+        asked = True
         _log.info("%s: finishing the open batch", signal.Signals(number).name)
-        stop.set()
+        for stop in stops:
+            stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)

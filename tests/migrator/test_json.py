@@ -19,6 +19,11 @@ from tests.test_repo import ROOT
 COMMON = {"version", "context", "next_steps"}
 #: Keys of a status that a planned context has; the page says "From `prepared` on" of the others.
 PLANNED = {"state", "open_side", "epoch", "updated_at"}
+INVARIANT = """-- proves: no account is below zero
+-- severity: error
+-- sides: shared, service
+SELECT id FROM bank.account WHERE balance < 0
+"""
 
 
 def documented(section: str) -> set[str]:
@@ -33,6 +38,9 @@ def documented(section: str) -> set[str]:
 def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) -> dict[str, dict[str, Any]]:
     """What the commands print at their place in the main job."""
     bank = Bank.create(tmp_path_factory.mktemp("json"), module_pair)
+    invariants = bank.folder / "contexts" / "bank" / "invariants"
+    invariants.mkdir()
+    (invariants / "nobody_owes.sql").write_text(INVARIANT)
     found: dict[str, dict[str, Any]] = {}
 
     def run(name: str, *arguments: str, expect: int = 0) -> None:
@@ -73,6 +81,7 @@ def test_a_rollback_has_the_shape_of_a_cutover(documents: dict[str, dict[str, An
     ("section", "part"),
     [
         ("verify.tables", lambda all_: all_["verify"]["tables"][0]),
+        ("verify.invariants", lambda all_: all_["verify"]["invariants"][0]),
         ("status.worker", lambda all_: all_["status"]["worker"]),
         ("status.worker.copy", lambda all_: all_["status"]["worker"]["copy"]),
         ("status.proof", lambda all_: all_["status"]["proof"]),
