@@ -16,6 +16,14 @@ from contexts.databases import Database, Databases
 from contexts.embedded import Server, available_majors
 from contexts.model import Side
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay on one process, and all that share the one Kafka stack on one."""
+    for item in items:
+        group = "kafka" if "tests/kafka" in item.path.as_posix() else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 REQUIRED = frozenset(filter(None, os.environ.get("CARVEOUT_REQUIRE", "").split(",")))
 
 
@@ -53,6 +61,23 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def new_database(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
     """``new_database(16, Side.SHARED)``: an empty database on that server, dropped after the test."""
+    yield from _new_databases(servers)
+
+
+@pytest.fixture
+def pair(new_database: Callable[[int, Side], Database]) -> Databases:
+    """A shared database on PostgreSQL 16 and a service database on 18, both empty."""
+    return Databases(new_database(16, Side.SHARED), new_database(18, Side.SERVICE))
+
+
+@pytest.fixture(scope="module")
+def module_pair(servers: Callable[[int], Server]) -> Iterator[Databases]:
+    """One :func:`pair` for all tests of a module, which must not mind each other."""
+    for make in _new_databases(servers):
+        yield Databases(make(16, Side.SHARED), make(18, Side.SERVICE))
+
+
+def _new_databases(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
     made: list[tuple[Server, str]] = []
 
     def make(major: int, side: Side) -> Database:
@@ -65,12 +90,6 @@ def new_database(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Si
     yield make
     for server, name in made:
         drop_database(server, name)
-
-
-@pytest.fixture
-def pair(new_database: Callable[[int, Side], Database]) -> Databases:
-    """A shared database on PostgreSQL 16 and a service database on 18, both empty."""
-    return Databases(new_database(16, Side.SHARED), new_database(18, Side.SERVICE))
 
 
 def drop_database(server: Server, name: str) -> None:
