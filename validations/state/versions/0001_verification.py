@@ -54,7 +54,8 @@ CREATE TABLE carveout.verification_segment (
 );
 COMMENT ON TABLE carveout.verification_segment IS
     'A part of a table; barrier_at is set in the transaction that writes its differences';
-COMMENT ON COLUMN carveout.verification_segment.barrier_at IS 'When its barrier was asked for: its snapshots are a little younger';
+COMMENT ON COLUMN carveout.verification_segment.barrier_at IS
+    'When its barrier was asked for: its snapshots are a little younger';
 
 CREATE TABLE carveout.verification_difference (
     verification bigint NOT NULL,
