@@ -117,7 +117,7 @@ class WriteLocks:
     def apply(self, run: Run) -> None:
         """Make them, table by table: each holds its lock only for a moment."""
         for side in (Side.SERVICE, Side.SHARED):
-            for table in run.tables(side):
+            for table in _tables_to_be(run, side):
                 _with_short_lock(run, side, table, closed=side is Side.SERVICE)
 
     def undo(self, run: Run) -> None:
@@ -132,6 +132,13 @@ class WriteLocks:
                     lock_timeout_ms=run.context.options.lock_timeout_ms,
                     deadline=time.monotonic() + LOCK_PATIENCE_S,
                 )
+
+
+def _tables_to_be(run: Run, side: Side) -> Sequence[Table]:
+    """The tables; in a dry run those of a still empty service database bear the names of the shared ones."""
+    if run.executor.dry and not _existing(run, side):
+        return run.tables(Side.SHARED)
+    return run.tables(side)
 
 
 def _with_short_lock(run: Run, side: Side, table: Table, *, closed: bool) -> None:

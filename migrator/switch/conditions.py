@@ -113,10 +113,10 @@ def _proof(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
 
 def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
     """A marker that travels from the open to the closed side shows that the stream really moves."""
-    if run.executor.dry:
-        return
     marker = markers.new(run.name, "probe")
     markers.emit(run.executor, from_side, marker)
+    if run.executor.dry:
+        return
     try:
         markers.wait_applied(run.databases[to_side], marker, time.monotonic() + PROBE_S)
     except markers.MarkerLost:

@@ -51,5 +51,5 @@ def rows(database: Database) -> dict[str, list[str]]:
 
 
 def _rows(conn: Connection, schema: str, name: str) -> list[str]:
-    query = sql.SQL("SELECT t::text FROM {} t ORDER BY 1").format(sql.Identifier(schema, name))
+    query = sql.SQL("SELECT t::text FROM (SELECT * FROM {}) t ORDER BY 1").format(sql.Identifier(schema, name))
     return [text for (text,) in conn.execute(query)]
