@@ -19,8 +19,9 @@ from cdc.source.embedded import EmbeddedSource
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position, StreamId
+from cdc.worker.follow import open_source
 from cdc.worker.garbage import collect_rarely
-from cdc.worker.initial import InitialCopy, open_source
+from cdc.worker.initial import InitialCopy
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Database

@@ -5,35 +5,22 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from cdc import copy
-from cdc.apply import Applier, Coverage, Extent, types_of
+from cdc.apply import Coverage, Extent
 from cdc.copy import CopyControl
 from cdc.names import barrier_slot_name, publication_name, slot_name
-from cdc.source.embedded import EmbeddedSource
 from cdc.source.slots import ExportedSlot, drop_slot, export_slot
 from cdc.state import position
 from cdc.state.position import Position, StreamId
+from cdc.worker.follow import Following, follow
 from cdc.worker.signals import Signals
-from cdc.worker.stream import Stream
 from contexts.databases import Database
 from contexts.killpoints import kill_point
 from contexts.model import Context
 
 _log = logging.getLogger(__name__)
-
-
-def open_source(database: Database, context: Context, stream: StreamId, at: Position, spool: Path) -> EmbeddedSource:
-    """The stream's source at a stored position."""
-    return EmbeddedSource(
-        database,
-        publication_name(stream.context),
-        at,
-        spool_dir=spool / slot_name(stream),
-        memory_bytes=int(context.options.spool_mb * 1_000_000),
-    )
 
 
 class InitialCopy:
@@ -112,31 +99,10 @@ class InitialCopy:
             return self._catch_up(slot.consistent_point) and self._cycle(slot)
 
     def _catch_up(self, lsn: int) -> bool:
-        names, options = self._context.table_names, self._context.options
-        with (
-            closing(
-                Applier(
-                    self._closed,
-                    self._stream,
-                    names,
-                    options,
-                    owner=self._owner,
-                    coverage=self._coverage(),
-                    source_type=types_of(self._open),
-                )
-            ) as applier,
-            closing(open_source(self._open, self._context, self._stream, applier.position, self._spool)) as source,
-        ):
-            source.acknowledge(applier.position.end_lsn)
-            return Stream(
-                source,
-                applier,
-                context=self._context.name,
-                open_=self._open,
-                closed=self._closed,
-                options=options,
-                signals=self._signals,
-            ).catch_up(lsn)
+        following = Following(
+            self._open, self._closed, self._context, self._stream, self._owner, self._signals, self._spool
+        )
+        return follow(lambda: following.opened(self._coverage()), lambda stream: stream.catch_up(lsn))
 
     def _cycle(self, slot: ExportedSlot) -> bool:
         result = copy.run_cycle(

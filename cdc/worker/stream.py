@@ -12,6 +12,7 @@ from cdc.source.base import Source
 from cdc.worker.barrier import HeldBarrier, make_barrier
 from cdc.worker.signals import BarrierRequest, Signals
 from contexts.databases import Database
+from contexts.errors import CarveoutError
 from contexts.model import Options
 
 POLL_S = 0.2
@@ -43,6 +44,8 @@ class Stream:
         self._closed = closed
         self._options = options
         self._signals = signals
+        #: Start of the commit that could not be applied; None where nothing before it was rolled back with it.
+        self.unapplied_until: int | None = None
         self._next: Event | None = None  # read ahead past a barrier, to be applied after it
         self._held: list[HeldBarrier] = []
         self._asked_idle = 0.0
@@ -113,10 +116,19 @@ class Stream:
                         self._source.acknowledge(durable)
                     self._report(behind_s=0.0)
             case Transaction():
-                self._applier.apply(event)
+                self._apply(event)
                 self._ordinal = event.ordinal
                 self._rows += event.size
                 self._transactions += 1
+
+    def _apply(self, transaction: Transaction) -> None:
+        others_wait = bool(self._applier.pending)
+        try:
+            self._applier.apply(transaction)
+        except CarveoutError:
+            if others_wait:
+                self.unapplied_until = transaction.commit_lsn
+            raise
 
     def _ask_idle(self) -> None:
         """Learn how far a quiet stream has come: the lag is the time since that was last known."""

@@ -7,14 +7,13 @@ import random
 import tempfile
 import threading
 import uuid
-from contextlib import closing
 from pathlib import Path
 from typing import assert_never
 
 import psycopg
 
-from cdc.apply import Applier, types_of
-from cdc.worker.initial import InitialCopy, open_source
+from cdc.worker.follow import Following, follow
+from cdc.worker.initial import InitialCopy
 from cdc.worker.stream import Stream
 from contexts import schema
 from contexts.databases import Database, Databases
@@ -132,23 +131,12 @@ class ContextWorker:
     def _follow(self, migration: Migration) -> None:
         signals = self._control.assign(migration)
         open_, closed = self._sides(migration)
-        names, options = self._context.table_names, self._context.options
-        with (
-            closing(
-                Applier(closed, migration.stream, names, options, owner=self._owner, source_type=types_of(open_))
-            ) as applier,
-            closing(open_source(open_, self._context, migration.stream, applier.position, self._spool)) as source,
-        ):
-            self._control.phase = "streaming"
-            Stream(
-                source,
-                applier,
-                context=self._context.name,
-                open_=open_,
-                closed=closed,
-                options=options,
-                signals=signals,
-            ).run()
+        following = Following(open_, closed, self._context, migration.stream, self._owner, signals, self._spool)
+        follow(following.opened, self._run_stream)
+
+    def _run_stream(self, stream: Stream) -> None:
+        self._control.phase = "streaming"
+        stream.run()
 
     def _sides(self, migration: Migration) -> tuple[Database, Database]:
         return self._databases[migration.open_side], self._databases[migration.closed_side]

@@ -6,7 +6,7 @@ import queue
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from cdc.source.failures import SlotActive
 from cdc.source.slots import create_publication, drop_slot, export_slot
 from cdc.state import position
 from cdc.state.position import Position, StreamId
+from cdc.worker.follow import follow
 from cdc.worker.signals import BarrierSnapshots, Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Connection, Database, Databases
@@ -259,9 +260,18 @@ class Sides:
             self.worker.source.polls_left = None
 
     def catch_up(self) -> None:
-        """Follow to the present, writing revisions where the stream stops for them."""
+        """Follow to the present, as an operator would: start again what was killed, revise where the stream asks."""
         lsn = self.flushed_lsn()
-        self.supervised(lambda worker: worker.stream.catch_up(lsn))
+        while True:
+            try:
+                follow(self._opened, lambda stream: stream.catch_up(lsn))
+                return
+            except Killed as death:
+                self.seen[f"killed at {death}"] += 1
+            except SchemaMismatch:
+                self.seen["mismatch"] += 1
+                if not self.revise():
+                    raise
 
     def settle(self) -> None:
         """Follow to the present, and write the revisions that nothing has asked for yet."""
@@ -269,21 +279,13 @@ class Sides:
         while self.revise():
             pass
 
-    def supervised(self, work: Callable[[Worker], object]) -> None:
-        """Work until it is done, as an operator would: start again what was killed, revise where one is asked to."""
-        while True:
-            try:
-                worker = self.start()
-                work(worker)
-                return
-            except Killed as death:
-                self.seen[f"killed at {death}"] += 1
-            except SchemaMismatch:
-                self.seen["mismatch"] += 1
-                self.stop()
-                if not self.revise():
-                    raise
+    @contextmanager
+    def _opened(self) -> Iterator[Stream]:
+        try:
+            yield self.start().stream
+        except BaseException:
             self.stop()
+            raise
 
     @contextmanager
     def barrier(self) -> Iterator[BarrierSnapshots]:

@@ -27,15 +27,14 @@ def _row(shape: Shape) -> st.SearchStrategy[dict[str, str]]:
     return st.fixed_dictionaries({name: st.sampled_from(values) for name, values in shape.values.items()})
 
 
-def _where(shape: Shape) -> st.SearchStrategy[str]:
-    some = st.integers(0, 5).map(
+def _one_of_the_rows(shape: Shape) -> st.SearchStrategy[str]:
+    return st.integers(0, 5).map(
         # Not in physical order: what vacuum does must not change what a history means.
         lambda n: (
             f" WHERE (tableoid, ctid) = (SELECT tableoid, ctid FROM {shape.table} AS r"
             f' ORDER BY r::text COLLATE "C" OFFSET {n} LIMIT 1)'
         )
     )
-    return st.one_of(*[some] * 5, st.just(""))
 
 
 def _insert(shape: Shape, at_least: int = 1) -> st.SearchStrategy[str]:
@@ -55,7 +54,7 @@ def _update(shape: Shape) -> st.SearchStrategy[str]:
         lambda names, row, where: (
             f"UPDATE {shape.table} SET {', '.join(f'{name} = {row[name]}' for name in names)}{where}"
         ),
-        columns, _row(shape), _where(shape),
+        columns, _row(shape), st.one_of(*[_one_of_the_rows(shape)] * 5, st.just("")),
     )  # fmt: skip
 
 
@@ -83,16 +82,16 @@ def _wide() -> st.SearchStrategy[str]:
 
 
 def _statement(shape: Shape) -> st.SearchStrategy[str]:
-    insert, update = _insert(shape), _update(shape)
-    rare = [_shift(shape), st.just(f"TRUNCATE {shape.table}")]
-    if shape.name == "wide":
-        rare.append(_wide())
+    rare = [_shift(shape), st.sampled_from([f"TRUNCATE {shape.table}", f"DELETE FROM {shape.table}"])]
     if shape.name == "parted":
         rare.append(st.sampled_from(["TRUNCATE h.parted_b1", "TRUNCATE h.parted_b, h.plain", "DELETE FROM h.parted_a"]))
     if shape.name == "deferred":
         rare.append(st.just("UPDATE h.deferred SET id = CASE id WHEN 1 THEN 2 ELSE 1 END WHERE id IN (1, 2)"))
-    delete = _where(shape).map(lambda where: f"DELETE FROM {shape.table}{where}")
-    return st.one_of(insert, insert, insert, update, update, update, delete, *rare)
+    delete = _one_of_the_rows(shape).map(lambda where: f"DELETE FROM {shape.table}{where}")
+    often = (
+        [_insert(shape)] * 8 + [_update(shape)] * 8 + [delete] * 3 + ([_wide()] * 12 if shape.name == "wide" else [])
+    )
+    return st.sampled_from([*often, st.one_of(rare)]).flatmap(lambda chosen: chosen)
 
 
 def transactions(names: Sequence[str]) -> st.SearchStrategy[Transaction]:

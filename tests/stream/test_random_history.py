@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import LiteralString
 
 import psycopg
@@ -22,7 +20,6 @@ from hypothesis.stateful import (
 )
 
 from cdc.apply import writer
-from contexts.databases import Databases
 from tests.stream.shapes import BY_NAME
 from tests.stream.sides import Settings, Sides, run
 from tests.stream.statements import seeds, transactions
@@ -192,15 +189,6 @@ class History(RuleBasedStateMachine):
         for name in self.prepared:
             self.sides.shared.execute(f"ROLLBACK PREPARED '{name}'".encode())
         self.prepared.clear()
-
-
-@pytest.fixture
-def sides(pair: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sides]:
-    made = Sides(pair, tmp_path)
-    for module in ("cdc.apply.applier", "cdc.source.assembler"):
-        monkeypatch.setattr(f"{module}.kill_point", made.kill_point)
-    yield made
-    made.close()
 
 
 def test_random_histories(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,95 @@
+"""Opens streams, and takes one as far as it goes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cdc.apply import FULL, Applier, Coverage, types_of
+from cdc.names import publication_name, slot_name
+from cdc.source.embedded import EmbeddedSource
+from cdc.state.position import Position, StreamId
+from cdc.worker.signals import Signals
+from cdc.worker.stream import Stream
+from contexts.databases import Database
+from contexts.errors import SchemaMismatch
+from contexts.model import Context
+
+T = TypeVar("T")
+
+
+def open_source(database: Database, context: Context, stream: StreamId, at: Position, spool: Path) -> EmbeddedSource:
+    """The stream's source at a stored position."""
+    return EmbeddedSource(
+        database,
+        publication_name(stream.context),
+        at,
+        spool_dir=spool / slot_name(stream),
+        memory_bytes=int(context.options.spool_mb * 1_000_000),
+    )
+
+
+def follow(opened: Callable[[], AbstractContextManager[Stream]], work: Callable[[Stream], T]) -> T:
+    """Do ``work`` with an open stream.
+
+    Where it stops at a table that does not fit any more, everything before that is applied first: the revision
+    that makes the table fit what comes may make it unfit for what came before.
+
+    :raises CarveoutError: the stream cannot go on.
+    """
+    stream: Stream | None = None
+    try:
+        with opened() as stream:
+            return work(stream)
+    except SchemaMismatch:
+        if stream is not None and stream.unapplied_until is not None:
+            with opened() as again:
+                again.catch_up(stream.unapplied_until)
+        raise
+
+
+@dataclass(frozen=True)
+class Following:
+    """The stream of one context in one worker."""
+
+    open_: Database
+    closed: Database
+    context: Context
+    stream: StreamId
+    owner: uuid.UUID
+    signals: Signals
+    #: Folder for transactions too large for memory.
+    spool: Path
+
+    @contextmanager
+    def opened(self, coverage: Coverage = FULL) -> Iterator[Stream]:
+        """The stream from its stored position on."""
+        names, options = self.context.table_names, self.context.options
+        with (
+            closing(
+                Applier(
+                    self.closed,
+                    self.stream,
+                    names,
+                    options,
+                    owner=self.owner,
+                    coverage=coverage,
+                    source_type=types_of(self.open_),
+                )
+            ) as applier,
+            closing(open_source(self.open_, self.context, self.stream, applier.position, self.spool)) as source,
+        ):
+            source.acknowledge(applier.position.end_lsn)
+            yield Stream(
+                source,
+                applier,
+                context=self.context.name,
+                open_=self.open_,
+                closed=self.closed,
+                options=options,
+                signals=self.signals,
+            )
