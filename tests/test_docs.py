@@ -13,6 +13,7 @@ import pytest
 
 from migrator.cli import cli
 from migrator.cli.reference import NOTES, commands, reference
+from migrator.worker.metrics import GAUGES
 from tests.test_repo import PACKAGES, ROOT, package_files
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,6 +62,15 @@ def test_every_command_that_code_or_docs_mention_exists() -> None:
         if not is_command(match.group(1), match.group(2))
     ]
     assert wrong == []
+
+
+def test_the_metrics_page_has_every_metric() -> None:
+    page = (ROOT / "docs" / "howto" / "worker.md").read_text().partition("<!-- metrics -->")[2]
+    assert set(re.findall(r"^\| `(carveout_\w+)`", page, re.M)) == {
+        *GAUGES,
+        "carveout_state",
+        "carveout_worker_age_seconds",
+    }
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from migrator.shims.gate import GateClosed
 from migrator.sides import gate, route, writelock
 from migrator.switch import procedure
 from tests.migrator.moving import TABLES_SQL, Bank
+from tests.test_repo import ROOT
 from tests.waiting import wait_until
 
 WHERE = "SELECT current_database()"
@@ -415,6 +417,26 @@ def test_an_application_that_was_quiet_since_the_last_switch_meets_no_closed_sid
         booking[0].result(30)
     with pair.service.connect("test") as conn:
         assert conn.execute("SELECT owner FROM bank.account").fetchall() == [("quiet",)]
+
+
+@pytest.mark.parametrize("page", ["gate-psycopg.md", "gate-sqlalchemy.md"])
+def test_the_code_of_the_pages_works(switchable: Switchable, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    text = (ROOT / "docs" / "howto" / page).read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    for side, variable in ((Side.SHARED, "BANK_SHARED_URL"), (Side.SERVICE, "BANK_URL")):
+        monkeypatch.setenv(variable, switchable.both[side].url)
+        with switchable.both[side].connect("test") as conn:
+            conn.execute("DROP SCHEMA IF EXISTS bank CASCADE")
+            conn.execute(TABLES_SQL)
+            conn.execute("INSERT INTO bank.account (owner, balance) VALUES ('one', 10)")
+    switchable.tell(*Side, open_side=Side.SERVICE)
+    exec(compile(code, page, "exec"), {})  # noqa: S102 (our own page)
+    for side, expected in ((Side.SHARED, (10, 0)), (Side.SERVICE, (9, 1))):
+        with switchable.both[side].connect("test") as conn:
+            assert (
+                conn.execute("SELECT balance, (SELECT count(*) FROM bank.entry) FROM bank.account").fetchone()
+                == expected
+            )
 
 
 class Clerk(threading.Thread):
