@@ -10,10 +10,12 @@ import psycopg
 from psycopg import sql
 
 from cdc.lsn import format_lsn
-from contexts.model import Side
+from contexts.databases import Database
+from contexts.model import Context, Side
 from migrator import invariants
 from migrator.run import Run
 from validations.diff.model import DiffResult, Verdict
+from validations.state import parity
 from validations.state.store import Verifications
 
 _LAST_SWITCH = sql.SQL("SELECT max(ended_at) FROM carveout.switch WHERE context = %s AND outcome = 'finished'")
@@ -59,8 +61,8 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
     if proof is None:
         return "no full verification has been finished"
     result = proof.result
-    if result.verdict is not Verdict.EQUAL:
-        return f"the last verification says {result.verdict} ({result.differences} differences)"
+    if reason := why_not_green(run.context, run.databases.service, result):
+        return reason
     if result.open_side is not open_side or _is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
     if proof.age_s > limit_s:
@@ -69,7 +71,16 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
     if missing := [str(table.name) for table in run.tables(open_side) if table.kind != "p"
                    and table.name not in compared]:  # fmt: skip
         return f"the last verification did not compare {', '.join(missing)}"
-    return invariants.why_not_proven(run.context, run.databases.service, result.verification)
+    return None
+
+
+def why_not_green(context: Context, service: Database, result: DiffResult) -> str | None:
+    """Why a verification did not pass, by what was stored and the invariants as they are now; None where it did."""
+    if result.verdict is not Verdict.EQUAL:
+        return f"the last verification says {result.verdict} ({result.differences} differences)"
+    if (seen := parity.read(service, result.verification)) and seen.schema:
+        return f"the last verification found the schemas different: {seen.schema[0]}"
+    return invariants.why_not_proven(context, service, result.verification)
 
 
 def _is_from_before_a_switch(run: Run, result: DiffResult) -> bool:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdc.lsn import format_lsn
-from contexts import schema
 from contexts.catalog import read_tables
 from contexts.databases import Databases
 from contexts.errors import ExitCode
 from contexts.model import Context, Side
-from migrator import invariants
+from migrator import invariants, parity
 from migrator.barriers import WorkerBarriers
 from migrator.control import migrations
 from migrator.control.migrations import record
@@ -23,6 +22,8 @@ from validations.diff.run import diff
 from validations.invariants import files
 from validations.invariants.model import Checked
 from validations.invariants.model import State as Held
+from validations.parity.finding import Parity
+from validations.state import parity as stored_parity
 from validations.state.store import Verifications
 
 VERSION = 1
@@ -34,10 +35,14 @@ class Verification:
 
     context: Context
     diff: DiffResult
-    #: Differences of the schema, a line each.
-    schema_differences: tuple[str, ...]
+    parity: Parity
     #: None where the context has no invariants, or the comparison was stopped.
     invariants: Checked | None = None
+
+    @property
+    def schema_differences(self) -> tuple[str, ...]:
+        """Differences of the schema, a line each."""
+        return self.parity.schema
 
     @property
     def passed(self) -> bool:
@@ -94,18 +99,12 @@ def verify(
     checked = None
     if result.finished_at is not None:
         checked = invariants.run(context, both, result.verification, declared, show_values=show_values)
-    found = Verification(context, result, _schema_differences(both, context), checked)
+    seen = parity.look(context, both, migration.open_side)
+    stored_parity.save(both.service, result.verification, seen)
+    found = Verification(context, result, seen, checked)
     with both.shared.connect("verify") as conn:
         record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
     return found
-
-
-def _schema_differences(both: Databases, context: Context) -> tuple[str, ...]:
-    checked = schema.check(both, context)
-    lines = [str(difference) for difference in checked.differences]
-    if checked.current != checked.head:
-        lines.append(f"the service database is at revision {checked.current}, not {checked.head}")
-    return tuple(lines)
 
 
 def to_json(found: Verification) -> dict[str, Any]:

@@ -64,6 +64,7 @@ NOTES = {
     "status": Note("carveout status wallet --watch"),
     "verify": Note("carveout verify wallet", (_DIFFERENCES, _REFUSED)),
     "differences": Note("carveout differences wallet --format csv", (_DIFFERENCES,)),
+    "report": Note("carveout report wallet -o wallet.html"),
     "cutover": Note("carveout cutover wallet --json", (_REFUSED, _HUMAN)),
     "rollback": Note("carveout rollback wallet", (_REFUSED, _HUMAN)),
     "complete": Note("carveout complete wallet --drop-tables --confirm wallet", (_REFUSED,)),

@@ -12,6 +12,8 @@ import pytest
 
 from contexts.databases import Databases
 from contexts.model import Side
+from migrator.cli.common import run_of
+from migrator.proof import why_not_proven
 from tests.migrator.moving import Bank, pay
 
 BALANCES = """-- proves: the balance of each account is the sum of its entries
@@ -43,8 +45,10 @@ def verify(bank: Bank, *options: str, expect: int) -> dict[str, Any]:
     return found
 
 
-def refusal(bank: Bank) -> str:
-    return str(bank.status()["not_proven_because"])
+def refusal(bank: Bank) -> str | None:
+    """Why the switch would not take the last verification."""
+    with run_of(bank.context, bank.databases(), "test") as run:
+        return why_not_proven(run, Side.SHARED)
 
 
 def test_what_verify_proves_beside_the_rows(bank: Bank) -> None:
@@ -52,15 +56,17 @@ def test_what_verify_proves_beside_the_rows(bank: Bank) -> None:
     with bank.worker():
         bank.await_streaming()
         assert "invariants: none" in bank.cli("verify", "bank").stdout
-        assert bank.status()["not_proven_because"] is None
+        assert refusal(bank) is None
 
         write(bank, balances=BALANCES, total=TOTAL)
-        assert "did not run invariant balances as it is now" in refusal(bank)
+        assert "did not run invariant balances as it is now" in str(refusal(bank))
         _totals_are_equal_to_the_cent_under_load(bank)
-        assert bank.status()["not_proven_because"] is None
+        assert refusal(bank) is None
 
+        _numbers_that_differ_across_the_sides_are_found(bank)
         _damage_that_both_sides_share_is_found(bank)
         _an_invariant_without_an_answer_is_an_error(bank)
+        _the_report_tells_it_all(bank)
 
 
 def _totals_are_equal_to_the_cent_under_load(bank: Bank) -> None:
@@ -87,6 +93,16 @@ def _totals_are_equal_to_the_cent_under_load(bank: Bank) -> None:
     assert numbers == [MONEY, MONEY]
 
 
+def _numbers_that_differ_across_the_sides_are_found(bank: Bank) -> None:
+    with bank.both.service.connect("test", session_replication_role="replica") as rogue:
+        rogue.execute("UPDATE bank.account SET balance = balance + 0.01 WHERE id = 2")
+        shown = bank.cli("verify", "bank", "--show-values", expect=3).stdout
+        rogue.execute("UPDATE bank.account SET balance = balance - 0.01 WHERE id = 2")
+    assert "total: violated (error): shared: 20000.00, service: 20000.01" in shown
+    assert "balances: violated (error): shared: 0 rows, service: 1 rows" in shown
+    assert "service: id=2 owner=owner 2 balance=" in shown
+
+
 def _damage_that_both_sides_share_is_found(bank: Bank) -> None:
     """A change that the stream carries over leaves equal rows on both sides: only an invariant sees it."""
     with bank.both.shared.connect("test") as conn:
@@ -100,7 +116,7 @@ def _damage_that_both_sides_share_is_found(bank: Bank) -> None:
         assert "owner 2" not in json.dumps(found)
         assert total["state"] == "holds"
         assert found["next_steps"] == ["carveout verify bank --show-values"]
-        assert "invariant balances: violated (error)" in refusal(bank)
+        assert "invariant balances: violated (error)" in str(refusal(bank))
         assert "invariant balances" in bank.cli("cutover", "bank", expect=4).stderr
         assert bank.is_open(Side.SHARED)
         conn.execute("UPDATE bank.account SET balance = balance - 0.01 WHERE id = 2")
@@ -111,22 +127,33 @@ def _an_invariant_without_an_answer_is_an_error(bank: Bank) -> None:
     shown = bank.cli("verify", "bank", expect=1).stdout
     assert "NOT PASSED" in shown
     assert "typo: error (warning): shared: relation" in shown
-    assert "invariant typo" in refusal(bank)
+    assert "invariant typo" in str(refusal(bank))
 
     write(bank, typo="-- prooves: nothing\nSELECT 1\n")
     refused = bank.cli("verify", "bank", expect=2).stderr
     assert "typo.sql: line 1: unknown key 'prooves'" in refused
-    assert "the invariants cannot be read" in refusal(bank)
+    assert "the invariants cannot be read" in str(refusal(bank))
 
 
-def test_numbers_that_differ_across_the_sides_fail(bank: Bank) -> None:
-    write(bank, balances=BALANCES, total=TOTAL)
-    bank.cli("prepare", "bank", "--skip-check")
-    with bank.worker():
-        bank.await_streaming()
-        with bank.both.service.connect("test", session_replication_role="replica") as rogue:
-            rogue.execute("UPDATE bank.account SET balance = balance + 0.01 WHERE id = 2")
-        shown = bank.cli("verify", "bank", "--show-values", expect=3).stdout
-    assert "total: violated (error): shared: 20000.00, service: 20000.01" in shown
-    assert "balances: violated (error): shared: 0 rows, service: 1 rows" in shown
-    assert "service: id=2 owner=owner 2 balance=100.01" in shown
+def _the_report_tells_it_all(bank: Bank) -> None:
+    (bank.folder / "contexts" / "bank" / "invariants" / "typo.sql").unlink()
+    file = bank.folder / "report.html"
+    assert "NOT PROVEN" in bank.cli("report", "bank", "-o", str(file)).stdout  # the last verification had the typo
+    assert "invariant typo: error" in file.read_text()
+    verify(bank, expect=0)
+    bank.cli("cutover", "bank")
+    found = json.loads(bank.cli("report", "bank", "--json").stdout)
+    assert (found["passed"], found["problem"], found["state"]) == (True, None, "switched")
+    assert "from before the last switch" in found["not_proven_because"]
+    assert [one["name"] for one in found["invariants"]] == ["balances", "total"]
+    assert found["invariants"][1]["sql"] == TOTAL
+    assert found["parity"] == {"schema": [], "sequences": found["parity"]["sequences"], "grants": []}
+    assert found["switches"][-1]["write_block_ms"] > 0
+    assert [event["kind"] for event in found["events"]].count("verify") >= 4
+    assert found["verification"]["tables"][0]["rows_open"] == 200
+
+    assert "proven equal" in bank.cli("report", "bank", "-o", str(file)).stdout
+    shown = file.read_text()
+    assert "PROVEN EQUAL" in shown
+    assert "SELECT sum(balance) FROM bank.account" in shown
+    assert f"{found['switches'][-1]['write_block_ms']:.0f} ms" in shown

@@ -16,3 +16,13 @@ class Finding:
     detail: str
     #: The statement, or the action, that puts it right.
     fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """All that a verification found around the rows, a line each."""
+
+    schema: tuple[str, ...] = ()
+    #: Before a switch the closed side may be behind: the switch sets the sequences.
+    sequences: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()

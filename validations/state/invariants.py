@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from cdc.lsn import format_lsn, parse_lsn
@@ -31,9 +32,12 @@ def save(database: Database, verification: int, checked: Checked) -> None:
 
 
 def read(database: Database, verification: int) -> Checked | None:
-    """What was stored for a verification; None where nothing was."""
+    """What was stored for a verification; None where nothing was, or the tables are of an earlier revision."""
     with database.connect("verification") as session:
-        rows = session.execute(_SQL["read"], (verification,)).fetchall()
+        try:
+            rows = session.execute(_SQL["read"], (verification,)).fetchall()
+        except psycopg.errors.UndefinedTable:
+            return None
     if not rows:
         return None
     results = [_result(list(group)) for _, group in groupby(rows, key=itemgetter(0))]

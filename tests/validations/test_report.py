@@ -1,0 +1,153 @@
+"""The report: hostile names stay text, and a real browser lays it out on a phone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from decimal import Decimal
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+from contexts.model import Side, TableName
+from tests.conftest import need
+from validations.diff.model import Difference, DiffResult, Kind, Method, TableResult
+from validations.invariants.model import Checked, Invariant, Outcome, Result, Severity, Violation
+from validations.invariants.model import Kind as Answer
+from validations.parity.finding import Parity
+from validations.report import chart, page
+from validations.report.model import Event, Report, Switch
+
+AT = dt.datetime(2026, 5, 1, 12, 0, tzinfo=dt.UTC)
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\u202egpj.\x00\x1b[31m"
+EVIL = Invariant(HOSTILE, HOSTILE, f"SELECT '{HOSTILE}'", Severity.ERROR)
+
+
+def report() -> Report:
+    """A green one, as a real move leaves it."""
+    tables = (
+        TableResult(TableName("wallet", "accounts"), Method.RANGES, "", 3, 3, 2_000, 2_000, 0, 0, 0),
+        TableResult(TableName("wallet", "ledger_entries"), Method.RANGES, "", 19, 19, 124_118, 124_118, 0, 0, 0),
+    )
+    ends = AT + dt.timedelta(seconds=7)
+    result = DiffResult(3, Side.SERVICE, AT, ends, AT, 0x1A2B3C4D, 0x1A2B3C4D, "9f" * 32, tables)
+    text = "SELECT sum(balance)\nFROM wallet.accounts"
+    total = Invariant("total_of_balances", "the same money", text, Severity.CRITICAL, kind=Answer.NUMBER)
+    debt = Invariant("no_debt", "no balance is negative", "SELECT id FROM wallet.accounts WHERE balance < 0")
+    checked = Checked(0x1A2B3C99, ends, (
+        Result(total, tuple(Outcome(side, number=Decimal("1234567.89"), milliseconds=41.2) for side in Side)),
+        Result(debt, tuple(Outcome(side, milliseconds=12.9) for side in Side)),
+    ))  # fmt: skip
+    states = ("prepared", "copying", "streaming", "switching", "switched")
+    events = tuple(
+        Event(AT + dt.timedelta(seconds=20 * n * n), "operator", "state", {"from": "x", "to": state})
+        for n, state in enumerate(states)
+    )
+    parts = {"write_block_ms": 143.0, "close": 12.0, "drain": 61.0, "check": 48.0, "open": 22.0}
+    switch = Switch(Side.SHARED, Side.SERVICE, "finished", AT, ends, parts, None)
+    back = replace(switch, from_side=Side.SERVICE, to_side=Side.SHARED, breakdown={"write_block_ms": 97.4})
+    undone = Switch(Side.SHARED, Side.SERVICE, "undone", AT, ends, {}, "1 rows differ at the fence")
+    return Report(
+        "wallet", "Prepaid accounts.", AT + dt.timedelta(minutes=9), "switched", Side.SERVICE, 2, result, None, None,
+        checked, Parity(sequences=("wallet.accounts.id: behind",)), (), (undone, switch, back), events,
+    )  # fmt: skip
+
+
+def hostile() -> Report:
+    """One in which every text that a database or a file can hold is an attack, and everything is wrong."""
+    table = TableName(HOSTILE, HOSTILE)
+    given = report()
+    assert given.verification is not None
+    tables = (TableResult(table, None, HOSTILE, 0, 0, 1, 2, 3, 4, 5),)
+    result = replace(given.verification, tables=tables, schema_fingerprint=HOSTILE)
+    cells = ((HOSTILE, HOSTILE), ("null", None))
+    broken = Outcome(Side.SHARED, HOSTILE), Outcome(Side.SERVICE, rows=9, violations=(Violation(cells, cells),))
+    parts = {"write_block_ms": 1.0, HOSTILE: 2.0}
+    difference = Difference((HOSTILE,), Kind.DIFFERENT, (HOSTILE,), 1, (HOSTILE,), (None,))
+    return replace(
+        given, context=HOSTILE, description=HOSTILE, state=HOSTILE, verification=result, problem=HOSTILE,
+        no_switch_because=HOSTILE, invariants=Checked(1, AT, (Result(EVIL, broken),)),
+        parity=Parity((HOSTILE,), (HOSTILE,), (HOSTILE,)), differences=((table, difference),),
+        switches=(Switch(Side.SHARED, Side.SERVICE, HOSTILE, AT, None, parts, HOSTILE),),
+        events=(Event(AT, HOSTILE, "state", {"to": HOSTILE, HOSTILE: [HOSTILE]}),),
+    )  # fmt: skip
+
+
+class _Elements(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen: dict[str, set[str]] = {}
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.setdefault(tag, set()).update(name for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_hostile_texts_stay_text() -> None:
+    harmless, attacked = _Elements(page.render(report())), _Elements(page.render(hostile()))
+    assert attacked.seen.keys() - harmless.seen.keys() <= {"ul", "li"}
+    for name, attributes in attacked.seen.items():
+        assert attributes <= harmless.seen.get(name, set()), name
+    assert attacked.text.count("<script>alert(1)</script>") >= 20  # shown, everywhere
+    assert "\u202e" not in page.render(hostile())  # a name must not be able to look like another one
+    assert "\\u202egpj" in attacked.text
+    assert "\0" not in page.render(hostile())
+
+
+def test_the_file_needs_nothing_else() -> None:
+    text = page.render(report())
+    assert not re.search(r"""(?:src|href|url|@import)\s*[=(]|https?:""", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_verdict_comes_first_and_in_words() -> None:
+    good, bad = _Elements(page.render(report())).text, _Elements(page.render(hostile())).text
+    assert good.index("✓ PROVEN EQUAL") < good.index("What was compared") < good.index("Invariants")
+    assert "126,118 rows of 2 tables, 0 differences, at 0/1A2B3C4D" in good
+    assert "✗ NOT PROVEN" in bad
+    assert "PROVEN EQUAL" not in bad
+    nothing = replace(report(), verification=None, problem="nothing was verified yet", invariants=None, parity=None,
+                      switches=(), events=())  # fmt: skip
+    assert "✗ NOT PROVEN" in page.render(nothing)
+
+
+def test_the_numbers_of_the_charts_stand_there_as_text() -> None:
+    text = _Elements(page.render(report())).text
+    for shown in ("143 ms", "97 ms", "1,234,567.89", "SELECT sum(balance)", "close 12, drain 61", "operator"):
+        assert shown in text
+    spans = [(2.5, "2.5 s"), (125, "2 min 5 s"), (7_260, "2 h 1 min"), (200_000, "2 d 7 h")]
+    assert [chart.duration(dt.timedelta(seconds=s)) for s, _ in spans] == [text for _, text in spans]
+
+
+#: A frame as wide as a phone: the browser's own windows are never narrower than 500 pixels.
+PHONE = """<iframe width=360 height=2000 srcdoc="{page}"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {{
+  const page = frame.contentDocument, box = page.documentElement;
+  document.body.innerHTML = "overflow=" + (box.scrollWidth - box.clientWidth) + " images=" + page.images.length
+    + " scripts=" + page.scripts.length;
+}};
+</script>"""
+
+
+def test_a_browser_lays_it_out_on_a_phone(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    need("browser", chromium is not None, "sh tests/packages.sh")
+    file, framed, picture = (tmp_path / name for name in ("report.html", "framed.html", "report.png"))
+    file.write_text(page.render(hostile()))
+    framed.write_text(PHONE.format(page=escape(page.render(hostile()))))
+    common = [str(chromium), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    run = [*common, "--dump-dom", framed.as_uri()]
+    dom = subprocess.run(run, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "overflow=0 images=0 scripts=0" in dom
+    run = [*common, "--window-size=500,2400", f"--screenshot={picture}", file.as_uri()]
+    subprocess.run(run, capture_output=True, timeout=120, check=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")

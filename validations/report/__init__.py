@@ -1,0 +1,1 @@
+"""A proof as one HTML file that needs nothing else."""

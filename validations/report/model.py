@@ -1,0 +1,72 @@
+"""What a report holds: plain values, gathered by somebody else."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contexts.model import Side, TableName
+from validations.diff.model import Difference, DiffResult
+from validations.invariants.model import Checked
+from validations.parity.finding import Parity
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One attempt to exchange the sides."""
+
+    from_side: Side
+    to_side: Side
+    outcome: str
+    started_at: dt.datetime
+    ended_at: dt.datetime | None
+    #: Milliseconds by part; ``write_block_ms`` is the whole time without writes.
+    breakdown: Mapping[str, float]
+    reason: str | None
+
+    @property
+    def blocked_ms(self) -> float | None:
+        """How long writes waited; None where the switch did not get there."""
+        return self.breakdown.get("write_block_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the event log."""
+
+    at: dt.datetime
+    #: The database role that did it.
+    actor: str
+    kind: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A context's migration and its newest proof."""
+
+    context: str
+    description: str
+    made_at: dt.datetime
+    state: str
+    open_side: Side
+    epoch: int
+    #: The newest verification; None where there was none.
+    verification: DiffResult | None
+    #: Why it is not green; None where it is.
+    problem: str | None
+    #: Why no switch is allowed now; None where one is, or where none is to come.
+    no_switch_because: str | None
+    invariants: Checked | None = None
+    parity: Parity | None = None
+    #: The first differing keys.
+    differences: tuple[tuple[TableName, Difference], ...] = ()
+    switches: tuple[Switch, ...] = ()
+    #: The oldest one first.
+    events: tuple[Event, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the newest verification is green."""
+        return self.verification is not None and self.problem is None
