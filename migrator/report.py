@@ -47,7 +47,7 @@ def gather(run: Run) -> Report:
         invariants=stored_invariants.read(service, number) if number is not None else None,
         parity=stored_parity.read(service, number) if number is not None else None,
         differences=tuple(islice(store.differences(number), MOST_DIFFERENCES)) if number is not None else (),
-        switches=tuple(Switch(Side(r[0]), Side(r[1]), *r[2:]) for r in _rows(run, "switches")),
+        switches=tuple(_switch(*row) for row in _rows(run, "switches")),
         events=tuple(Event(*row) for row in _rows(run, "events")),
     )
 
@@ -77,7 +77,8 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
             for shown, result in zip(invariants.to_json(report.invariants), _results(report), strict=True)
         ],
         "parity": _parity(report.parity),
-        "switches": [_switch(switch) for switch in report.switches],
+        "switches": [_switch_json(switch) for switch in report.switches],
+        "next_steps": [f"carveout status {report.context}"],
         "events": [{"at": e.at, "actor": e.actor, "kind": e.kind, "detail": e.detail} for e in report.events],
     }
 
@@ -118,7 +119,18 @@ def _parity(parity: Parity | None) -> dict[str, list[str]] | None:
     return {"schema": list(parity.schema), "sequences": list(parity.sequences), "grants": list(parity.grants)}
 
 
-def _switch(switch: Switch) -> dict[str, Any]:
+def _switch(
+    from_side: str, to_side: str, outcome: str, began: dt.datetime, ended: dt.datetime | None,
+    measured: dict[str, Any], reason: str | None,
+) -> Switch:  # fmt: skip
+    counted = [measured.pop(key, None) for key in ("write_block_ms", "changed_keys", "rechecked_keys")]
+    blocked_ms, changed, rechecked = counted
+    return Switch(
+        Side(from_side), Side(to_side), outcome, began, ended, blocked_ms, measured, changed, rechecked, reason
+    )
+
+
+def _switch_json(switch: Switch) -> dict[str, Any]:
     return {
         "from": switch.from_side,
         "to": switch.to_side,
@@ -126,6 +138,8 @@ def _switch(switch: Switch) -> dict[str, Any]:
         "started_at": switch.started_at,
         "ended_at": switch.ended_at,
         "write_block_ms": switch.blocked_ms,
-        "breakdown_ms": dict(switch.breakdown),
+        "breakdown_ms": dict(switch.parts),
+        "changed_keys": switch.changed_keys,
+        "rechecked_keys": switch.rechecked_keys,
         "reason": switch.reason,
     }

@@ -62,10 +62,11 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         run("status all", "status")
         run("verify back", "verify", "bank")
         run("rollback", "rollback", "bank")
+        run("report", "report", "bank")
     return found
 
 
-@pytest.mark.parametrize("name", ["plan", "verify", "cutover", "doctor", "schema check", "status"])
+@pytest.mark.parametrize("name", ["plan", "verify", "report", "cutover", "doctor", "schema check", "status"])
 def test_a_document_has_the_keys_of_its_page(documents: dict[str, dict[str, Any]], name: str) -> None:
     common = COMMON - {"next_steps"} if name == "plan" else COMMON
     assert documents[name].keys() == common | documented(name)
@@ -82,6 +83,7 @@ def test_a_rollback_has_the_shape_of_a_cutover(documents: dict[str, dict[str, An
     [
         ("verify.tables", lambda all_: all_["verify"]["tables"][0]),
         ("verify.invariants", lambda all_: all_["verify"]["invariants"][0]),
+        ("report.switches", lambda all_: all_["report"]["switches"][0]),
         ("status.worker", lambda all_: all_["status"]["worker"]),
         ("status.worker.copy", lambda all_: all_["status"]["worker"]["copy"]),
         ("status.proof", lambda all_: all_["status"]["proof"]),

@@ -46,10 +46,10 @@ def report() -> Report:
         Event(AT + dt.timedelta(seconds=20 * n * n), "operator", "state", {"from": "x", "to": state})
         for n, state in enumerate(states)
     )
-    parts = {"write_block_ms": 143.0, "close": 12.0, "drain": 61.0, "check": 48.0, "open": 22.0}
-    switch = Switch(Side.SHARED, Side.SERVICE, "finished", AT, ends, parts, None)
-    back = replace(switch, from_side=Side.SERVICE, to_side=Side.SHARED, breakdown={"write_block_ms": 97.4})
-    undone = Switch(Side.SHARED, Side.SERVICE, "undone", AT, ends, {}, "1 rows differ at the fence")
+    parts = {"gate": 12.0, "drain": 61.0, "verify": 48.0, "open": 22.0}
+    switch = Switch(Side.SHARED, Side.SERVICE, "finished", AT, ends, 143.0, parts, 880, 612)
+    back = Switch(Side.SERVICE, Side.SHARED, "finished", AT, ends, 97.4)
+    undone = Switch(Side.SHARED, Side.SERVICE, "undone", AT, ends, reason="1 rows differ at the fence")
     return Report(
         "wallet", "Prepaid accounts.", AT + dt.timedelta(minutes=9), "switched", Side.SERVICE, 2, result, None, None,
         checked, Parity(sequences=("wallet.accounts.id: behind",)), (), (undone, switch, back), events,
@@ -65,13 +65,13 @@ def hostile() -> Report:
     result = replace(given.verification, tables=tables, schema_fingerprint=HOSTILE)
     cells = ((HOSTILE, HOSTILE), ("null", None))
     broken = Outcome(Side.SHARED, HOSTILE), Outcome(Side.SERVICE, rows=9, violations=(Violation(cells, cells),))
-    parts = {"write_block_ms": 1.0, HOSTILE: 2.0}
+    parts = {HOSTILE: 2.0}
     difference = Difference((HOSTILE,), Kind.DIFFERENT, (HOSTILE,), 1, (HOSTILE,), (None,))
     return replace(
         given, context=HOSTILE, description=HOSTILE, state=HOSTILE, verification=result, problem=HOSTILE,
         no_switch_because=HOSTILE, invariants=Checked(1, AT, (Result(EVIL, broken),)),
         parity=Parity((HOSTILE,), (HOSTILE,), (HOSTILE,)), differences=((table, difference),),
-        switches=(Switch(Side.SHARED, Side.SERVICE, HOSTILE, AT, None, parts, HOSTILE),),
+        switches=(Switch(Side.SHARED, Side.SERVICE, HOSTILE, AT, None, 1.0, parts, reason=HOSTILE),),
         events=(Event(AT, HOSTILE, "state", {"to": HOSTILE, HOSTILE: [HOSTILE]}),),
     )  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_the_verdict_comes_first_and_in_words() -> None:
 
 def test_the_numbers_of_the_charts_stand_there_as_text() -> None:
     text = _Elements(page.render(report())).text
-    for shown in ("143 ms", "97 ms", "1,234,567.89", "SELECT sum(balance)", "close 12, drain 61", "operator"):
+    for shown in ("143 ms", "97 ms", "1,234,567.89", "SELECT sum(balance)", "gate 12, drain 61", "612", "operator"):
         assert shown in text
     spans = [(2.5, "2.5 s"), (125, "2 min 5 s"), (7_260, "2 h 1 min"), (200_000, "2 d 7 h")]
     assert [chart.duration(dt.timedelta(seconds=s)) for s, _ in spans] == [text for _, text in spans]

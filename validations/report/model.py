@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contexts.model import Side, TableName
 from validations.diff.model import Difference, DiffResult
@@ -21,14 +21,15 @@ class Switch:
     outcome: str
     started_at: dt.datetime
     ended_at: dt.datetime | None
-    #: Milliseconds by part; ``write_block_ms`` is the whole time without writes.
-    breakdown: Mapping[str, float]
-    reason: str | None
-
-    @property
-    def blocked_ms(self) -> float | None:
-        """How long writes waited; None where the switch did not get there."""
-        return self.breakdown.get("write_block_ms")
+    #: How long writes waited, in milliseconds; None where the switch did not get there or was finished by ``resume``.
+    blocked_ms: float | None = None
+    #: The same in parts.
+    parts: Mapping[str, float] = field(default_factory=dict)
+    #: Keys that the stream changed last, and how many of them were compared while no side took writes.
+    changed_keys: int | None = None
+    rechecked_keys: int | None = None
+    #: Why it went back.
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,10 +94,13 @@ def surroundings(parity: Parity | None) -> Markup:
 def timeline(report: Report) -> Markup:
     """The states over time, and how long each switch kept writes waiting."""
     rows = [
-        (time(s.started_at), f"{s.from_side} to {s.to_side}", s.outcome, _blocked(s), _parts(s), s.reason or "")
+        (
+            time(s.started_at), f"{s.from_side} to {s.to_side}", s.outcome, _blocked(s), _parts(s),
+            "-" if s.rechecked_keys is None else f"{s.rechecked_keys:,}", s.reason or "",
+        )
         for s in report.switches
-    ]
-    head = ("began", "direction", "outcome", "writes blocked", "parts (ms)", "reason")
+    ]  # fmt: skip
+    head = ("began", "direction", "outcome", "writes blocked", "parts (ms)", "keys rechecked", "reason")
     switches = table(head, rows) if rows else tag("p", "There was no switch.")
     return section(
         "Time line",
@@ -168,7 +171,7 @@ def _blocked(switch: Switch) -> str:
 
 
 def _parts(switch: Switch) -> str:
-    return ", ".join(f"{part} {ms:.0f}" for part, ms in switch.breakdown.items() if part != "write_block_ms")
+    return ", ".join(f"{part} {milliseconds:.0f}" for part, milliseconds in switch.parts.items())
 
 
 def _detail(event: Event) -> str:
