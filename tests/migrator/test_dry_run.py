@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from contexts.databases import Databases
 from contexts.model import Side
 from migrator.control.locks import exclusive
