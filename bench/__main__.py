@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the chosen comparisons and print each as it ends."""
     args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stop the servers and remove their folder
     done = []
     for job in args.job or list(_JOBS):
         with rig(args.source, args.target) as bench:
