@@ -15,6 +15,7 @@ from migrator.checks.environment import Environment
 from migrator.checks.model import Finding, blocker, statement
 
 _SQL = sqlfiles.load("migrator.checks.tables", "keys.sql")
+_ON_BOTH_SIDES = "-- where the context has its revisions already: the same in a revision, for the service side"
 
 
 def check(environment: Environment) -> Iterator[Finding]:
@@ -23,7 +24,7 @@ def check(environment: Environment) -> Iterator[Finding]:
         table = TableName(schema, name)
         message = f"{_why(identity, key, deferrable)}: once it is published, every UPDATE and DELETE on it fails"
         choices = list(_choices(table, key, deferrable, columns, indexes))
-        yield blocker(Side.SHARED, table, message, "-- one of:\n" + "\n".join(choices))
+        yield blocker(Side.SHARED, table, message, "\n".join(["-- one of:", *choices, _ON_BOTH_SIDES]))
 
 
 def _why(identity: str, key: str | None, deferrable: bool) -> str:
