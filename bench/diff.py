@@ -57,6 +57,7 @@ ours, theirs = (connect_to_table(url, "entry", ("id",)) for url in urls)
 keys = {row[0] for _, row in diff_tables(ours, theirs, extra_columns=tuple(columns))}
 print(json.dumps([time.monotonic() - started, len(keys)]))
 """
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 Measure = Callable[[], tuple[float, int]]
 
 
@@ -73,6 +74,10 @@ class Sides:
 
     def cpu_s(self) -> float:
         """Processor seconds of all sessions that have ended, on both servers: steady where the wall clock is not."""
+        for side in self:
+            with side.connect("bench") as conn:
+                while conn.execute(OTHERS).fetchall() != [(0,)]:
+                    time.sleep(0.01)  # a session's time counts once its process has ended
         return sum(_ended_children_s(server.process.pid) for server in self.servers if server.process)
 
 
