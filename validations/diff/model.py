@@ -103,7 +103,7 @@ class DiffOptions:
     #: After this a new barrier is taken for the segments that are left.
     max_snapshot_age_s: float = 600.0
     #: Segments compared at the same time, each with one session per side.
-    workers: int = 1
+    workers: int = 2
     #: ``max_parallel_workers_per_gather`` of our sessions.
     parallel_workers: int = 0
     #: Rows of one key range, the unit of the first answer.
