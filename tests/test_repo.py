@@ -19,14 +19,6 @@ MAX_README_LINES = 80
 #: Modules that may be longer, each with its reason.
 LONG_MODULES: dict[str, str] = {}
 
-#: Folders whose README is still to be written. A folder that gets its README must leave this set.
-PENDING_READMES = {
-    "validations/state",
-}
-
-#: Kill points that no code calls yet. A point that gets called must leave this set, so the set can only shrink.
-PENDING_POINTS: set[str] = set()
-
 #: The machine that a file was written on, and hosts that packages came from. (Brackets keep this file out of it.)
 FOREIGN = re.compile(
     r"(?<![\w.$}{])/(?:wor[k]|roo[t]|hom[e]/\w+|Use[r]s/\w+)/"
@@ -86,8 +78,7 @@ def test_modules_have_one_purpose(package: str) -> None:
 def test_every_package_folder_says_what_it_is() -> None:
     folders = {str(f.parent.relative_to(ROOT)) for f in package_files(*PACKAGES) if f.name == "__init__.py"}
     missing = {folder for folder in folders if not (ROOT / folder / "README.md").exists()}
-    assert missing - PENDING_READMES == set(), "write a README.md of at most a page there"
-    assert PENDING_READMES - missing == set(), "these have their README: take them out of PENDING_READMES"
+    assert missing == set(), "write a README.md of at most a page there"
 
 
 def test_readmes_are_a_page_at_most() -> None:
@@ -112,8 +103,4 @@ def called_points() -> dict[str, str]:
 def test_every_kill_point_is_called() -> None:
     called = called_points()
     assert {name: place for name, place in called.items() if name not in POINTS} == {}, "not in killpoints.POINTS"
-    assert set(POINTS) - set(called) - PENDING_POINTS == set(), (
-        "nothing calls these: a test would never be killed there"
-    )
-    assert {n: called[n] for n in PENDING_POINTS if n in called} == {}, "called now: take them out of PENDING_POINTS"
-    assert set(POINTS) >= PENDING_POINTS
+    assert set(POINTS) - set(called) == set(), "nothing calls these: a test would never be killed there"
