@@ -13,9 +13,8 @@ from contexts.databases import Databases
 from contexts.errors import RefusedError
 from contexts.model import Side, TableName
 from tests.validations.support import Sides
-from validations.diff.delta import KeysResult, diff_keys
+from validations.diff.delta import KeysResult, diff_keys, prepare
 from validations.diff.model import Key, Kind, Verdict
-from validations.diff.plan import row_hash, subjects
 from validations.diff.sessions import Pair
 
 MISSING, SURPLUS, DIFFERENT = Kind.MISSING_ON_CLOSED, Kind.MISSING_ON_OPEN, Kind.DIFFERENT
@@ -33,11 +32,8 @@ def _pair(sides: Sides) -> Iterator[Pair]:
 
 def _compare(sides: Sides, keys: list[Key], *, budget_s: float = 60.0, table: str = "t") -> KeysResult:
     with _pair(sides) as pair:
-        hashing, _ = row_hash(pair.open, pair.closed, 7)
-        name = TableName("public", table)
-        found, problems = subjects(sides.read(Side.SHARED), sides.read(Side.SERVICE), [name], hashing)
-        assert not problems
-        return diff_keys(pair, found[name], keys, budget_s=budget_s)
+        found = prepare(pair, sides.read(Side.SHARED), sides.read(Side.SERVICE))
+        return diff_keys(pair, found[TableName("public", table)], keys, budget_s=budget_s)
 
 
 @pytest.fixture
@@ -82,13 +78,18 @@ def test_time_that_is_over_makes_it_incomplete(sides: Sides) -> None:
     with sides.databases.service.connect("test", autocommit=False) as locker:
         locker.execute("SELECT 1")
         with _pair(sides) as pair:
-            hashing, _ = row_hash(pair.open, pair.closed, 7)
-            found, _ = subjects(sides.read(Side.SHARED), sides.read(Side.SERVICE), sides.names, hashing)
+            found = prepare(pair, sides.read(Side.SHARED), sides.read(Side.SERVICE))
             locker.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
             started = time.monotonic()
             result = diff_keys(pair, found[sides.names[0]], [("1", "x")], budget_s=0.3)
         assert (result.verdict, result.compared) == (Verdict.INCOMPLETE, 0)
         assert 0.25 < time.monotonic() - started < 20
+
+
+def test_a_table_that_is_missing_is_refused(sides: Sides) -> None:
+    sides.on(Side.SERVICE, "DROP TABLE t")
+    with pytest.raises(RefusedError, match=r"public\.t: the table is missing on the closed side"):
+        _compare(sides, [("1", "x")])
 
 
 def test_a_table_without_key_is_refused(sides: Sides) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from contexts.errors import RefusedError
 from contexts.model import TableName
 from validations.diff import rows
 from validations.diff.model import Difference, Key, Verdict
+from validations.diff.plan import Tables, row_hash, subjects
 from validations.diff.sessions import Pair, Query
 from validations.diff.subject import Subject
 
@@ -37,6 +39,20 @@ class KeysResult:
         if self.compared < self.keys:
             return Verdict.INCOMPLETE
         return Verdict.EQUAL if self.keys else Verdict.NOTHING_COMPARED
+
+
+def prepare(pair: Pair, tables_open: Tables, tables_closed: Tables) -> dict[TableName, Subject]:
+    """What :func:`diff_keys` needs of each table; do it before the time that counts.
+
+    :raises RefusedError: a table cannot be compared; names it and says why.
+    """
+    hashing, _ = row_hash(pair.open, pair.closed, secrets.randbits(63))
+    names = dict.fromkeys([*tables_open, *tables_closed])
+    found, problems = subjects(tables_open, tables_closed, names, hashing)
+    if problems:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise RefusedError(f"keys cannot be compared: {listed}", unchanged="nothing was compared")
+    return found
 
 
 def diff_keys(
