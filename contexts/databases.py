@@ -6,6 +6,7 @@ same on both servers whatever ``ALTER ROLE ... SET`` or ``ALTER DATABASE ... SET
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
-from contexts.errors import AccessDenied, ConfigError, DatabaseUnreachable
+from contexts.errors import AccessDenied, CarveoutError, ConfigError, DatabaseUnreachable
 from contexts.loader import expand
 from contexts.model import Context, Project, Side
 
@@ -37,6 +38,8 @@ PINNED_SETTINGS: Mapping[str, str] = {
 CONNECT_TIMEOUT_S = 10
 #: The first version that knows ``transaction_timeout``: an older one would refuse the connection.
 _TRANSACTION_TIMEOUT_SINCE = 170000
+# A setting of the connection that the role may not make ends the login: no sqlstate is left of it.
+_SET_DENIED = re.compile(r'permission denied to set parameter "(\w+)"')
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -87,14 +90,15 @@ class Database:
         """The named error for a failed login; libpq's message never holds the password."""
         reason = " ".join(str(error).split())
         denied = isinstance(error, psycopg.errors.InvalidAuthorizationSpecification) or any(
-            phrase in reason for phrase in ("authentication failed", "no password supplied", "no pg_hba.conf entry")
+            phrase in reason
+            for phrase in ("authentication failed", "no password supplied", "no pg_hba.conf entry", "permission denied")
         )
+        step = "look at the address, the server and its pg_hba.conf; the URL comes from the project's variables"
+        if parameter := _SET_DENIED.search(reason):
+            role = conninfo.conninfo_to_dict(self.url).get("user") or "the role"
+            step = f"as a superuser there: GRANT SET ON PARAMETER {parameter[1]} TO {role}"
         kind = AccessDenied if denied else DatabaseUnreachable
-        return kind(
-            f"{self.side} database ({self.shown()}): {reason}",
-            unchanged="nothing was changed",
-            next_step="look at the address, the server and its pg_hba.conf; the URL comes from the project's variables",
-        )
+        return kind(f"{self.side} database ({self.shown()}): {reason}", unchanged="nothing was changed", next_step=step)
 
     def shown(self) -> str:
         """The address without secrets, for messages."""
@@ -129,6 +133,28 @@ def databases(project: Project, context: Context) -> Databases:
     """
     where = f"{context.folder / 'context.toml'}: service.url"
     return Databases(shared_database(project), _database(Side.SERVICE, context.service.url, where))
+
+
+def server_error(error: BaseException) -> CarveoutError | None:
+    """The named error for what a server answered and no one closer has named; None where no server is behind it.
+
+    Takes SQLAlchemy's wrapper too, whose own text quotes the statement.
+    """
+    cause = getattr(error, "orig", error)
+    if not isinstance(cause, psycopg.Error):
+        return None
+    if cause.sqlstate is None:
+        reason = " ".join(str(cause).split())
+        return DatabaseUnreachable(f"a server went away: {reason}", next_step="look at that server, then try again")
+    # The words of these two classes quote values of rows.
+    quotes = cause.sqlstate[:2] in ("22", "23")
+    words = type(cause).__name__ if quotes else cause.diag.message_primary or type(cause).__name__
+    denied = isinstance(cause, psycopg.errors.InsufficientPrivilege)
+    return (AccessDenied if denied else CarveoutError)(
+        f"a server refused: {words} ({cause.sqlstate})",
+        unchanged="the statement's transaction was rolled back",
+        next_step=f"carveout {'check' if denied else 'doctor'} CONTEXT says more",
+    )
 
 
 def _database(side: Side, url: str, where: str) -> Database:

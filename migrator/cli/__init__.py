@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from contexts.errors import CarveoutError, ExitCode
+from contexts.errors import CarveoutError
 
 #: Command name -> (module, attribute, one-line help), in the order of a migration.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
@@ -75,17 +75,11 @@ def main() -> None:
     """Run the command line; a :class:`CarveoutError` becomes its lines on stderr and its exit code."""
     try:
         cli()
-    except CarveoutError as error:
-        click.echo("\n".join(error.lines()), err=True)
-        sys.exit(error.exit_code)
     except Exception as error:
-        from psycopg import Error
+        from contexts.databases import server_error
 
-        if not isinstance(error, Error):
+        named = error if isinstance(error, CarveoutError) else server_error(error)
+        if named is None:
             raise
-        # The first line alone: the detail of a server's message may hold the values of a row.
-        click.echo(
-            f"error: a server refused: {' '.join(str(error).splitlines()[:1]) or type(error).__name__}", err=True
-        )
-        click.echo("next: where the cause is not clear, carveout doctor CONTEXT", err=True)
-        sys.exit(ExitCode.ERROR)
+        click.echo("\n".join(named.lines()), err=True)
+        sys.exit(named.exit_code)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from contexts.databases import databases
+from contexts.databases import databases, server_error
 from contexts.errors import CarveoutError, ExitCode
 from contexts.loader import load_contexts, load_project
 from contexts.model import Context, Project
@@ -70,12 +70,13 @@ def run_workers(project: Project, contexts: list[Context], spool: Path | None) -
     def work(context: Context) -> None:
         try:
             ContextWorker(context, databases(project, context), stops[context.name], spool).run()
-        except CarveoutError as error:
-            click.echo("\n".join(error.lines()), err=True)
-            codes.append(error.exit_code)
-        except Exception:
-            _log.exception("context %s: unexpected", context.name)
-            codes.append(ExitCode.ERROR)
+        except Exception as error:
+            named = error if isinstance(error, CarveoutError) else server_error(error)
+            if named:
+                click.echo("\n".join(named.lines()), err=True)
+            else:
+                _log.exception("context %s: unexpected", context.name)
+            codes.append(named.exit_code if named else ExitCode.ERROR)
 
     threads = [threading.Thread(target=work, args=(context,), name=context.name) for context in contexts]
     for thread in threads:

@@ -5,6 +5,7 @@ A process of its own all the same, so it can be killed anywhere and takes its ow
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -50,6 +51,7 @@ class Running:
             target=_main, args=(line, {**bank.environment, **environment}, self._output)
         )
         self.process.start()
+        atexit.register(self.process.kill)  # before multiprocessing waits for it
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -60,6 +62,7 @@ class Running:
         """Wait for its end; fails unless it ends with ``expect`` (None: anything)."""
         self.process.join(PATIENCE_S)
         code = self.process.exitcode
+        self.process.kill()  # one that hangs would keep this process from its end, too
         assert code is not None, f"{self._what} does not end"
         ended = Ended(code, (self._output / "out").read_text(), (self._output / "err").read_text())
         assert expect in (None, code), f"{self._what}: exit {code}\n{ended.out}\n{ended.err}"
