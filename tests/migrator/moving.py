@@ -181,8 +181,12 @@ class Bank:
         verb, *rest = arguments
         return [sys.executable, str(ROOT / "migrate.py"), verb, *rest, "--project", str(self.folder)]
 
+    def expand_variables(self) -> None:
+        """Let this process expand the variables of the project, too."""
+        os.environ.update(self.environment)
+
     def _environment(self, extra: dict[str, str]) -> dict[str, str]:
-        os.environ.update(self.environment)  # load_project in this process expands the same variables
+        self.expand_variables()
         return {**os.environ, **self.environment, **extra}
 
 
