@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -36,9 +37,9 @@ def need(part: str, present: bool, hint: str) -> None:
     pytest.skip(f"{part} is missing: {hint}")
 
 
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[int], Server]]:
-    """``servers(16)``: the running server of a major version, started at its first use."""
+@contextmanager
+def running_servers() -> Iterator[Callable[[int], Server]]:
+    """``running(16)``: a server of a major version, started at its first use and ended with the block."""
     folder = Path(tempfile.mkdtemp(prefix="carveout-test-"))
     folder.chmod(0o755)
     running: dict[int, Server] = {}
@@ -53,6 +54,13 @@ def servers() -> Iterator[Callable[[int], Server]]:
     for one in running.values():
         one.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[int], Server]]:
+    """``servers(16)``: the running server of a major version, started at its first use."""
+    with running_servers() as server:
+        yield server
 
 
 _numbers = itertools.count(1)
