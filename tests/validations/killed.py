@@ -9,7 +9,7 @@ from contexts.model import Side
 from tests.validations.support import Sides
 from validations.diff.model import DiffOptions
 
-OPTIONS = DiffOptions(range_rows=100, ranges_per_segment=2, leaf_rows=20)
+OPTIONS = DiffOptions(workers=1, range_rows=100, ranges_per_segment=2, leaf_rows=20)
 
 if __name__ == "__main__":
     shared, service = (Database(side, url) for side, url in zip(Side, sys.argv[1:], strict=True))

@@ -177,7 +177,7 @@ def _context(role: str) -> Context:
             "folder": Path(),
             "grants": [
                 {"role": role, "privileges": ["select", "insert"]},
-                {"role": role, "privileges": ["delete"], "tables": ["t"]},
+                {"role": role, "privileges": ["delete", "insert"], "tables": ["t"]},
             ],
         }
     )
@@ -189,8 +189,8 @@ def test_grants(sides: Sides, role: str) -> None:
         found = grants(conn, _context(role))
         assert [f.fix for f in found] == [
             f'GRANT USAGE ON SCHEMA "public" TO "{role}"',
-            f'GRANT SELECT, DELETE ON "public"."t" TO "{role}"',
-            f'GRANT SELECT, INSERT ON "public"."users" TO "{role}"',
+            f'GRANT DELETE, SELECT ON "public"."t" TO "{role}"',
+            f'GRANT INSERT, SELECT ON "public"."users" TO "{role}"',
             f'GRANT USAGE ON SEQUENCE "public"."t_serial_no_seq" TO "{role}"',
         ]
         for finding in found:

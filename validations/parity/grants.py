@@ -58,14 +58,14 @@ def _tables(rows: list[tuple[object, ...]]) -> Iterator[Finding]:
         elif not may:
             lacking[str(role), table].append(str(privilege).upper())
     for (role, table), privileges in lacking.items():
-        list_ = ", ".join(sorted(privileges))
+        list_ = ", ".join(sorted(set(privileges)))
         fix = f"GRANT {list_} ON {sql.Identifier(*table).as_string()} TO {sql.Identifier(role).as_string()}"
         yield Finding("grant", str(table), f"{role} lacks {list_}", fix)
 
 
 def _sequences(conn: Connection, inserts: Iterable[tuple[str, TableName]]) -> Iterator[Finding]:
     """A default that calls ``nextval`` runs with the rights of who inserts; an identity column's does not."""
-    wanted = list(inserts)
+    wanted = list(dict.fromkeys(inserts))
     found = read_sequences(conn, {table for _, table in wanted})
     for role, table in wanted:
         for (owner, _), sequence in found.items():
