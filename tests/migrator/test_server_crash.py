@@ -106,8 +106,8 @@ def test_while_applying_and_switching(
             assert "was finished" in run(bank, "resume", "bank").out
             assert assert_whole(bank, payments) is target
             bank.await_streaming()
+            _assert_worker_is_known(bank)
             run(bank, "verify", "bank")
-        _assert_worker_is_known(bank)
         run(bank, "cutover", "bank")
         assert assert_whole(bank, payments) is Side.SERVICE
         run(bank, "complete", "bank", "--confirm", "bank")
