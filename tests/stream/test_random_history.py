@@ -1,6 +1,7 @@
 """Random histories through the real source, applier and stream: at every barrier both sides hold the same rows.
 
-``CARVEOUT_HISTORIES`` sets how many histories are played; without it a short, fixed selection.
+Without settings a short, fixed selection is played. ``CARVEOUT_HISTORIES`` plays so many random ones each way (about
+five seconds each; give ``-o faulthandler_timeout=0``), and ``CARVEOUT_SHRINK`` looks for the shortest that fails.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class History(RuleBasedStateMachine):
         self.prepared: list[str] = []
         self.is_long_open = False
         self.changes = 0
+        self.added: list[tuple[str, str]] = []
         sides.reset()
 
     @initialize(
@@ -119,7 +121,15 @@ class History(RuleBasedStateMachine):
         default = data.draw(st.sampled_from(["", " DEFAULT 'ok'"]))
         add, drop = f"ALTER TABLE {table} ADD {name} h.mood{default}", f"ALTER TABLE {table} DROP {name}"
         if self._alter(add, drop, is_closed_first=is_closed_first):
+            self.added.append((table, name))
             self.sides.write((f"UPDATE {table} SET {name} = 'sad'",), "COMMIT", carefully=False)
+
+    @rule()
+    def drop_a_column(self) -> None:
+        if self.added:
+            table, name = self.added[-1]
+            if self._alter(f"ALTER TABLE {table} DROP {name}", "", is_closed_first=False):
+                self.added.pop()
 
     @rule(is_closed_first=st.booleans())
     def add_a_partition(self, is_closed_first: bool) -> None:
@@ -191,6 +201,8 @@ class History(RuleBasedStateMachine):
         self.prepared.clear()
 
 
+#: The way there, and the way back.
+@pytest.mark.parametrize("sides", [(16, 18), (18, 16)], ids=["16-18", "18-16"], indirect=True)
 def test_random_histories(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     class Played(History):
         def __init__(self) -> None:
@@ -205,3 +217,6 @@ def test_random_histories(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None
         ),
     )  # fmt: skip
     print(dict(sides.seen))
+    assert sides.seen["barrier"] > 0
+    assert sides.seen["rows"] > 100
+    assert sides.seen["start"] > 2
