@@ -38,10 +38,17 @@ def need(part: str, present: bool, hint: str) -> None:
 
 
 @contextmanager
-def running_servers() -> Iterator[Callable[[int], Server]]:
-    """``running(16)``: a server of a major version, started at its first use and ended with the block."""
+def server_folder() -> Iterator[Path]:
+    """A folder that the servers' account may enter: pytest's own temporary folders are private to root."""
     folder = Path(tempfile.mkdtemp(prefix="carveout-test-"))
     folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_servers() -> Iterator[Callable[[int], Server]]:
+    """``running(16)``: a server of a major version, started at its first use and ended with the block."""
     running: dict[int, Server] = {}
 
     def server(major: int) -> Server:
@@ -50,10 +57,10 @@ def running_servers() -> Iterator[Callable[[int], Server]]:
             running[major] = Server(folder / str(major), major).start()
         return running[major]
 
-    yield server
-    for one in running.values():
-        one.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        yield server
+        for one in running.values():
+            one.stop()
 
 
 @pytest.fixture(scope="session")

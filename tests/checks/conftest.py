@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +14,7 @@ from contexts.databases import Database, Databases
 from contexts.embedded import Server
 from contexts.model import Context, Project, Side
 from migrator.checks import Finding, Report, run_checks
+from tests.conftest import server_folder
 
 SHARED, SERVICE = Side.SHARED, Side.SERVICE
 ACCOUNTS = "CREATE TABLE app.accounts (id int PRIMARY KEY, balance numeric(20, 2) NOT NULL)"
@@ -125,15 +123,13 @@ def case_15(role: object, new_database: Callable[[int, Side], Database]) -> Case
 @pytest.fixture
 def own_server() -> Iterator[Callable[..., Server]]:
     """``own_server(16, wal_level="replica")``: a server that no other test uses."""
-    folder = Path(tempfile.mkdtemp(prefix="carveout-checks-"))
-    folder.chmod(0o755)
     running: list[Server] = []
 
     def start(major: int, **settings: str) -> Server:
         running.append(Server(folder / str(len(running)), major, settings).start())
         return running[-1]
 
-    yield start
-    for server in running:
-        server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        yield start
+        for server in running:
+            server.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from contexts import schema
 from contexts.databases import Database, Databases
 from contexts.embedded import Server, available_majors, free_port
 from contexts.model import Side
-from tests.conftest import need
+from tests.conftest import need, server_folder
 from tests.migrator.commands import Ended, run, start
 from tests.migrator.moving import REVISION, Bank
 from tests.migrator.payments import the_open_side
@@ -34,21 +33,19 @@ CONFIRM = ("--confirm", "bank")
 def own() -> Iterator[Server]:
     """A server that asks role ``mover`` for a password, and gives slots up early."""
     need("postgres16", 16 in available_majors(), "install that PostgreSQL server")
-    folder = Path(tempfile.mkdtemp(prefix="carveout-bad-"))
-    folder.chmod(0o755)
-    server = Server(folder, 16, {"max_slot_wal_keep_size": "32MB"}).start()
-    (folder / "data" / "pg_hba.conf").write_text(
-        "host all mover 127.0.0.1/32 scram-sha-256\nhost replication mover 127.0.0.1/32 scram-sha-256\n"
-        "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
-    )
-    with psycopg.connect(server.url(), autocommit=True) as conn:
-        conn.execute(f"CREATE ROLE mover LOGIN PASSWORD '{PASSWORD}'")
-        conn.execute("SELECT pg_reload_conf()")
-        for side in Side:
-            conn.execute(f"CREATE DATABASE bad_{side}")
-    yield server
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        server = Server(folder, 16, {"max_slot_wal_keep_size": "32MB"}).start()
+        (folder / "data" / "pg_hba.conf").write_text(
+            "host all mover 127.0.0.1/32 scram-sha-256\nhost replication mover 127.0.0.1/32 scram-sha-256\n"
+            "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
+        )
+        with psycopg.connect(server.url(), autocommit=True) as conn:
+            conn.execute(f"CREATE ROLE mover LOGIN PASSWORD '{PASSWORD}'")
+            conn.execute("SELECT pg_reload_conf()")
+            for side in Side:
+                conn.execute(f"CREATE DATABASE bad_{side}")
+        yield server
+        server.stop()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +16,7 @@ from contexts.embedded import Server, available_majors
 from contexts.errors import NeedsHuman
 from contexts.model import Side
 from migrator.control import locks
-from tests.conftest import need
+from tests.conftest import need, server_folder
 from tests.migrator.commands import run
 from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank
@@ -34,13 +32,14 @@ def own() -> Iterator[dict[Side, Server]]:
     """Two servers that no other test uses."""
     for major in (16, 18):
         need(f"postgres{major}", major in available_majors(), "install that PostgreSQL server")
-    folder = Path(tempfile.mkdtemp(prefix="carveout-crash-"))
-    folder.chmod(0o755)
-    made = {Side.SHARED: Server(folder / "shared", 16).start(), Side.SERVICE: Server(folder / "service", 18).start()}
-    yield made
-    for server in made.values():
-        server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with server_folder() as folder:
+        made = {
+            Side.SHARED: Server(folder / "shared", 16).start(),
+            Side.SERVICE: Server(folder / "service", 18).start(),
+        }
+        yield made
+        for server in made.values():
+            server.stop()
 
 
 @pytest.fixture

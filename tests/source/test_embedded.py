@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from psycopg import conninfo
@@ -27,7 +28,7 @@ from contexts.databases import Database
 from contexts.embedded import Server, available_majors
 from contexts.errors import DatabaseUnreachable, RefusedError, SlotLost
 from contexts.model import Side, TableName
-from tests.conftest import need
+from tests.conftest import need, server_folder
 from tests.source.upstream import (
     PUBLICATION,
     Upstream,
@@ -261,18 +262,15 @@ def test_an_oddly_named_publication(table16: Upstream) -> None:
 
 
 @pytest.fixture(params=[15, 16, 18])
-def small_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+def small_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upstream]:
     """A server of its own that keeps almost no log for slots."""
     major = request.param
     need(f"postgres{major}", major in available_majors(), "install that PostgreSQL server")
-    folder = tmp_path_factory.mktemp("small")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
     settings = {"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}
-    with Server(folder / "server", major, settings) as server:
+    with server_folder() as folder, Server(folder, major, settings) as server:
         database = Database(Side.SHARED, server.url())
         with database.connect("test") as conn:
-            yield Upstream(database, folder / "spool", conn, "slot_small")
+            yield Upstream(database, tmp_path, conn, "slot_small")
 
 
 def lose_log(upstream: Upstream) -> None:

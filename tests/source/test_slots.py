@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psycopg
 import pytest
 from psycopg import conninfo, sql
@@ -28,7 +26,7 @@ from contexts.databases import Database
 from contexts.embedded import Server, available_majors
 from contexts.errors import AccessDenied, DatabaseUnreachable, RefusedError
 from contexts.model import Side, TableName
-from tests.conftest import need
+from tests.conftest import need, server_folder
 from tests.source.upstream import DEADLINE_S, PUBLICATION, Upstream
 from tests.waiting import wait_until
 
@@ -208,13 +206,9 @@ def test_the_command_speaks_each_servers_language(upstream: Upstream) -> None:
         ({"wal_level": "replica"}, "wal_level", "wal_level = logical"),
     ],
 )
-def test_a_server_without_room_for_a_slot_is_named(
-    tmp_path: Path, settings: dict[str, str], reason: str, step: str
-) -> None:
+def test_a_server_without_room_for_a_slot_is_named(settings: dict[str, str], reason: str, step: str) -> None:
     need("postgres16", 16 in available_majors(), "install that PostgreSQL server")
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    with Server(tmp_path / "server", 16, settings) as server:
+    with server_folder() as folder, Server(folder, 16, settings) as server:
         database = Database(Side.SHARED, server.url())
         with database.connect("test") as conn:
             if "wal_level" not in settings:
