@@ -47,8 +47,9 @@ def fetch(timeout_s: float = 600.0) -> Path:
     try:
         _copy_dependencies(partial, timeout_s)
         (partial / "jars").rename(folder)
-    except FileExistsError:  # another process was first: its copy is as good
-        pass
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was first: its copy is as good
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
