@@ -12,7 +12,7 @@ STAMP  := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | cksum
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench lock packages clean
+.PHONY: help demo test lint bench chaos lock packages clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -32,6 +32,9 @@ lint: $(STAMP)  ## style, types, and which package may import which
 
 bench: $(STAMP) ## compare with other movers; ARGS for bench
 	$(RUN) -m bench $(ARGS)
+
+chaos: $(STAMP) ## a thousand verifications over random live load; ARGS for it
+	$(RUN) -m tests.chaos.alarms $(ARGS)
 
 lock:           ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \

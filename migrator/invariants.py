@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from cdc.lsn import format_lsn
@@ -9,11 +10,16 @@ from contexts.databases import Database, Databases
 from contexts.errors import ConfigError
 from contexts.model import Context
 from migrator.barriers import WorkerBarriers
+from validations.barrier import Barriers
 from validations.invariants import files
 from validations.invariants.model import Checked, Invariant, Limits, Outcome, Result, State, Violation
 from validations.invariants.reading import keys
 from validations.invariants.run import check
+from validations.snapshots import Rewritten
 from validations.state import invariants as stored
+
+_TRIES = 5  # of barriers, where an application truncates its tables all the time
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -27,10 +33,20 @@ def run(
         return None
     options = context.options
     limits = Limits(options.invariant_timeout_s, options.max_snapshot_age_s, show_values=show_values)
-    with WorkerBarriers(context, both)() as barrier:
-        checked = check(barrier, declared, limits)
+    checked = _at_a_barrier(WorkerBarriers(context, both), declared, limits)
     stored.save(both.service, verification, checked)
     return checked
+
+
+def _at_a_barrier(barriers: Barriers, declared: tuple[Invariant, ...], limits: Limits) -> Checked:
+    for _ in range(_TRIES - 1):
+        try:
+            with barriers() as barrier:
+                return check(barrier, declared, limits)
+        except Rewritten as error:
+            _log.info("%s; the next barrier is taken", error)
+    with barriers() as barrier:
+        return check(barrier, declared, limits)
 
 
 def why_not_proven(context: Context, service: Database, verification: int) -> str | None:

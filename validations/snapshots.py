@@ -8,15 +8,38 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from contexts import sqlfiles
 from contexts.databases import Connection
 from contexts.errors import CarveoutError
+from contexts.model import TableName
 from validations.barrier import Snapshot
+
+_SQL = sqlfiles.load("validations", "snapshots.sql")
 
 
 class SnapshotGone(CarveoutError):
     """A barrier's snapshot could not be imported."""
 
     transient = True
+
+
+class Rewritten(CarveoutError):
+    """A table was truncated or rewritten after the snapshot, which then sees it empty (PostgreSQL, mvcc-caveats)."""
+
+    transient = True
+
+
+def require_as_they_were(session: Connection) -> None:
+    """Make sure that what this transaction has read is what its snapshot holds; its locks keep it so from then on.
+
+    :raises Rewritten: it is not: another snapshot is needed.
+    """
+    if found := session.execute(_SQL["rewritten"]).fetchall():
+        raise Rewritten(
+            f"truncated or rewritten after the snapshot: {', '.join(str(TableName(*row)) for row in found)}",
+            unchanged="what was read of it is not used",
+            next_step="run the verification again",
+        )
 
 
 @contextmanager

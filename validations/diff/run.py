@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -19,7 +19,17 @@ from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
 from contexts.model import TableName
 from validations.barrier import Barrier, Barriers
-from validations.diff.model import Asked, DiffOptions, DiffResult, Progress, Ranges, Segment, Share, never
+from validations.diff.model import (
+    Asked,
+    Difference,
+    DiffOptions,
+    DiffResult,
+    Progress,
+    Ranges,
+    Segment,
+    Share,
+    never,
+)
 from validations.diff.plan import TablePlan, Tables, compared_names, plan, row_hash, subjects
 from validations.diff.ranges import RangeComparison
 from validations.diff.scans import ScanComparison
@@ -27,6 +37,7 @@ from validations.diff.sessions import Pair, Stopped, sessions
 from validations.diff.store import Seen, Store, Writer
 from validations.diff.subject import Subject
 from validations.parity.fingerprint import schema_fingerprint
+from validations.snapshots import Rewritten
 
 log = logging.getLogger(__name__)
 _LOOK_S = 0.1  # how often should_stop and should_pause are asked
@@ -121,20 +132,24 @@ class _Job:
 
     def compare(self, segment: Segment, pair: Pair, barrier: Barrier, at: dt.datetime, writer: Writer) -> None:
         """Compare one segment, store its result and tell the progress."""
-        subject = self.subjects[segment.table]
-        match segment.extent:
-            case Ranges() as extent:
-                found = RangeComparison(pair, subject, self.options).segment(extent)
-            case Share() as share:
-                found = ScanComparison(pair, subject, self.options).segment(share)
-        rows_open, rows_closed, differences = found
-        count = writer.write(segment, Seen(barrier.lsn, at, rows_open, rows_closed), differences)
+        with pair.reading():
+            rows_open, rows_closed, differences = self._read(segment, pair)
+            seen = Seen(barrier.lsn, at, rows_open, rows_closed)
+            count = writer.write(segment, seen, _as_they_were(differences, pair))
         kill_point("verify.segment_done")
         with self._counting:
             total = self._totals[segment.table]
             total.update(done=1, rows=rows_open, differences=count)
             told = Progress(segment.table, total["done"], total["segments"], total["rows"], total["differences"])
             self.progress(told)
+
+    def _read(self, segment: Segment, pair: Pair) -> tuple[int, int, Iterator[Difference]]:
+        subject = self.subjects[segment.table]
+        match segment.extent:
+            case Ranges() as extent:
+                return RangeComparison(pair, subject, self.options).segment(extent)
+            case Share() as share:
+                return ScanComparison(pair, subject, self.options).segment(share)
 
 
 class _Crew:
@@ -190,6 +205,9 @@ class _Crew:
                 self._segments(pair, writer)
         except Stopped:
             log.info("the diff was stopped; finished segments are kept")
+        except Rewritten as error:
+            log.info("%s; the next barrier is taken", error)
+            self._leave.set()
         except psycopg.Error as error:
             raise DiffFailed(
                 f"the diff was interrupted: {error}",
@@ -211,6 +229,12 @@ class _Crew:
         except BaseException:
             self._job.pending.appendleft(segment)
             raise
+
+
+def _as_they_were(differences: Iterator[Difference], pair: Pair) -> Iterator[Difference]:
+    """The differences; fails at their end where the snapshots did not show what they hold."""
+    yield from differences
+    pair.require_as_they_were()
 
 
 def both_fingerprints(tables_open: Tables, tables_closed: Tables) -> str:

@@ -16,7 +16,7 @@ from contexts.databases import Connection
 from validations.barrier import Barrier
 from validations.diff.model import DiffOptions
 from validations.diff.subject import Subject
-from validations.snapshots import imported
+from validations.snapshots import imported, require_as_they_were
 
 Rows = list[tuple[Any, ...]]
 Query = tuple[sql.Composed, dict[str, Any]]
@@ -65,6 +65,19 @@ class Pair:
             lambda: self.open.execute(*query(subject.open)).fetchall(),
             lambda: self.closed.execute(*query(subject.closed)).fetchall(),
         )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Locks of what is read in the block end with it: whoever alters or truncates a table waits no longer."""
+        with self.open.transaction(force_rollback=True), self.closed.transaction(force_rollback=True):
+            yield
+
+    def require_as_they_were(self) -> None:
+        """Call it at the end of :meth:`reading`, before anything is made of what was read.
+
+        :raises Rewritten: a table was truncated or rewritten after the snapshots.
+        """
+        self.both(lambda: require_as_they_were(self.open), lambda: require_as_they_were(self.closed))
 
     def seqscan(self, allowed: bool) -> None:
         """Whether the planner may scan whole tables: never for a key range, always for a whole table."""

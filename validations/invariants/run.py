@@ -13,7 +13,7 @@ from validations.barrier import Barrier
 from validations.diff.sessions import Pair
 from validations.invariants.model import Checked, Invariant, Limits, Outcome, Result
 from validations.invariants.reading import outcome
-from validations.snapshots import imported
+from validations.snapshots import imported, require_as_they_were
 
 _log = logging.getLogger(__name__)
 #: A cursor is planned for its first rows unless told that all are wanted.
@@ -24,6 +24,7 @@ def check(barrier: Barrier, invariants: Sequence[Invariant], limits: Limits) -> 
     """Ask each side inside its snapshot of the barrier, both at the same time, read-only.
 
     :raises SnapshotGone: the barrier is over.
+    :raises Rewritten: a table was truncated or rewritten after the snapshots.
     :raises SideGone: a server went away.
     """
     at, over = dt.datetime.now(dt.UTC), time.monotonic() + limits.all_s
@@ -42,7 +43,9 @@ def _one(pair: Pair, open_side: Side, invariant: Invariant, limits: Limits, over
     def ask(session: Connection, side: Side) -> list[Outcome]:
         if side not in invariant.sides:
             return []
-        return [outcome(session, side, invariant, limits, over - time.monotonic())]
+        answer = outcome(session, side, invariant, limits, over - time.monotonic())
+        require_as_they_were(session)
+        return [answer]
 
     ours, theirs = pair.both(lambda: ask(pair.open, open_side), lambda: ask(pair.closed, open_side.other))
     both = [*ours, *theirs] if open_side is Side.SHARED else [*theirs, *ours]
