@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -28,7 +28,7 @@ class Outcome(enum.StrEnum):
 
 
 class SwitchEnded(CarveoutError):
-    """A switch that is no longer ours to finish."""
+    """A switch that is no longer ours to finish: a newer driver has taken it over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,59 @@ class Switch:
     #: The epoch that begins when the switch commits.
     epoch: int
     outcome: Outcome
+    #: The number of the driver at work on it. A driver may lose its lock without knowing; then a newer one has a higher
+    #: number, and whatever the older one still tries is refused, here and on both sides.
+    driver: int = 0
 
 
 def begin(conn: Connection, migration: Migration) -> Switch:
     """Record a new switch and set the state to ``switching``, in one transaction."""
     with conn.transaction():
         transition(conn, migration.context, State.SWITCHING)
+        number = _next_driver(conn, migration.context)
         row = conn.execute(
             "INSERT INTO carveout.switch (context, from_side, to_side, epoch) VALUES (%s, %s, %s, %s) RETURNING id",
             (migration.context, migration.open_side, migration.closed_side, migration.epoch + 1),
         ).fetchone()
     assert row is not None
     return Switch(row[0], migration.context, migration.open_side, migration.closed_side, migration.epoch + 1,
-                  Outcome.RUNNING)  # fmt: skip
+                  Outcome.RUNNING, number)  # fmt: skip
+
+
+def take_over(conn: Connection, context: str) -> Switch | None:
+    """The switch that is neither finished nor undone, for this driver to end; no older driver can any more."""
+    with conn.transaction():
+        found = current(conn, context)
+        return replace(found, driver=_next_driver(conn, context)) if found else None
+
+
+def require_newest(conn: Connection, switch: Switch) -> None:
+    """Refuse what a driver does that has been replaced; inside a transaction it stays the newest until the end.
+
+    :raises SwitchEnded: a newer driver is there.
+    """
+    row = conn.execute(
+        "SELECT driver FROM carveout.migration WHERE context = %s FOR UPDATE", (switch.context,)
+    ).fetchone()
+    if row is None or row[0] != switch.driver:
+        raise ended(switch)
+
+
+def ended(switch: Switch) -> SwitchEnded:
+    """The error of a driver that was replaced."""
+    return SwitchEnded(
+        f"context {switch.context!r}: another driver has taken this switch over",
+        unchanged="this driver has changed nothing since",
+        next_step=f"carveout status {switch.context}",
+    )
+
+
+def _next_driver(conn: Connection, context: str) -> int:
+    row = conn.execute(
+        "UPDATE carveout.migration SET driver = driver + 1 WHERE context = %s RETURNING driver", (context,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def current(conn: Connection, context: str) -> Switch | None:
@@ -82,15 +122,12 @@ def commit(conn: Connection, switch: Switch) -> None:
     :raises SwitchEnded: another driver has undone it: going on would open both sides.
     """
     with conn.transaction():
+        require_newest(conn, switch)
         done = conn.execute(
             "UPDATE carveout.switch SET outcome = 'committed' WHERE id = %s AND outcome = 'running'", (switch.id,)
         )
         if done.rowcount != 1:
-            raise SwitchEnded(
-                f"context {switch.context!r}: another driver has ended this switch",
-                unchanged=f"the {switch.to_side} side was not opened",
-                next_step=f"carveout status {switch.context}",
-            )
+            raise ended(switch)
         conn.execute(
             "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp()"
             " WHERE context = %s",
@@ -116,6 +153,7 @@ def _end(
     conn: Connection, switch: Switch, outcome: Outcome, state: State, breakdown: dict[str, Any], reason: str | None
 ) -> None:
     with conn.transaction():
+        require_newest(conn, switch)
         conn.execute(
             "UPDATE carveout.switch SET outcome = %s, ended_at = clock_timestamp(), breakdown = %s, reason = %s"
             " WHERE id = %s",

@@ -27,6 +27,19 @@ def read(executor: Executor, at: Side, context: str) -> tuple[Side, int] | None:
     return (Side(rows[0][0]), rows[0][1]) if rows else None
 
 
+def driver(executor: Executor, at: Side, context: str, *, hold: bool = False) -> int:
+    """The newest driver that has changed the side; ``hold`` keeps others waiting until the transaction's end."""
+    lock = sql.SQL("FOR UPDATE" if hold else "")
+    query = sql.SQL("SELECT driver FROM carveout.route WHERE context = %s {}").format(lock)
+    rows = executor.read(at, query, (context,))
+    return int(rows[0][0]) if rows else 0
+
+
+def mark_driver(executor: Executor, at: Side, context: str, number: int) -> None:
+    """Store the driver's number in the transaction in which it changes the side."""
+    executor.write(at, sql.SQL("UPDATE carveout.route SET driver = %s WHERE context = %s"), (number, context))
+
+
 def forget(executor: Executor, at: Side, context: str) -> None:
     """Remove the route, when the migration is over."""
     executor.write(at, sql.SQL("DELETE FROM carveout.route WHERE context = %s"), (context,))

@@ -12,10 +12,11 @@ from psycopg import sql
 from contexts.catalog import Table
 from contexts.errors import CarveoutError
 from contexts.model import Side
+from migrator.control import switches
 from migrator.control.switches import Switch
 from migrator.executor import retry_locks
 from migrator.run import Run
-from migrator.sides import writelock
+from migrator.sides import route, writelock
 from migrator.sides.writelock import LockState
 from migrator.switch import markers
 from migrator.switch.markers import Marker
@@ -31,17 +32,20 @@ class FenceBlocked(CarveoutError):
     transient = True
 
 
-def fence(run: Run, side: Side, marker: Marker, deadline: float) -> int:
-    """Close every table of the side and write the marker, in one transaction that waits for in-flight writers.
+def fence(run: Run, switch: Switch, marker: Marker, deadline: float) -> int:
+    """Close every table of ``from_side`` and write the marker, in one transaction that waits for in-flight writers.
 
     :param deadline: on the monotonic clock.
     :returns: how many attempts the locks took.
     :raises FenceBlocked: names the sessions in the way; the side is open as before.
+    :raises SwitchEnded: a newer driver has changed the side.
     """
+    side = switch.from_side
     tables = run.tables(side)
     partitioned = any(table.kind == "p" for table in tables)
 
     def attempt() -> None:
+        take(run, switch, side)
         _lock(run, side, tables)
         # Under the lock nobody can make a partition any more; one that was made since prepare has no trigger.
         found = run.tables(side, again=True) if partitioned else tables
@@ -80,32 +84,60 @@ def complete_locks(run: Run, switch: Switch) -> None:
                 )
 
 
-def open_side(run: Run, side: Side) -> None:
-    """Let applications write to the side; does nothing where it is open."""
-    _set(run, side, closed=False)
+def take(run: Run, switch: Switch, side: Side) -> None:
+    """Begin to change a side: from now to the transaction's end no other driver can, and an older one never again.
+
+    :raises SwitchEnded: a newer driver has changed it already.
+    """
+    newest = -1 if run.executor.dry else route.driver(run.executor, side, run.name, hold=True)
+    if newest > switch.driver:
+        raise switches.ended(switch)
+    if newest < switch.driver:
+        route.mark_driver(run.executor, side, run.name, switch.driver)
 
 
-def close_side(run: Run, side: Side) -> None:
-    """Make sure that every table of the side refuses writes; does nothing where they do."""
-    _set(run, side, closed=True)
+def open_side(run: Run, switch: Switch, side: Side) -> None:
+    """Let applications write to the side.
+
+    :raises SwitchEnded: a newer driver has changed it.
+    """
+    _set(run, switch, side, closed=False)
 
 
-def _set(run: Run, side: Side, *, closed: bool) -> None:
-    wanted = LockState.CLOSED if closed else LockState.OPEN
-    states = writelock.states(run.executor, side, run.tables(side))
-    todo = [table for table, state in states.items() if state is not wanted and state is not LockState.MISSING]
-    if not todo:
-        return
+def close_side(run: Run, switch: Switch, side: Side) -> None:
+    """Make sure that every table of the side refuses writes.
+
+    :raises SwitchEnded: a newer driver has changed it.
+    """
+    _set(run, switch, side, closed=True)
+
+
+def _set(run: Run, switch: Switch, side: Side, *, closed: bool) -> None:
     change = writelock.close if closed else writelock.open_
+
+    def attempt() -> None:
+        take(run, switch, side)
+        # Read behind the driver's number: an older driver can change nothing any more.
+        change(run.executor, side, _not_yet(run, side, closed=closed))
+
+    todo = _not_yet(run, side, closed=closed)
+    if not todo and route.driver(run.executor, side, run.name) == switch.driver:
+        return
     retry_locks(
         run.executor,
         side,
         f"{'close' if closed else 'open'} {side}",
-        lambda: change(run.executor, side, todo),
+        attempt,
         lock_timeout_ms=run.context.options.lock_timeout_ms,
         deadline=time.monotonic() + OPEN_PATIENCE_S,
         on_blocked=partial(_cancel_autovacuum, run, side, todo),
     )
+
+
+def _not_yet(run: Run, side: Side, *, closed: bool) -> list[Table]:
+    wanted = LockState.CLOSED if closed else LockState.OPEN
+    states = writelock.states(run.executor, side, run.tables(side))
+    return [table for table, state in states.items() if state is not wanted and state is not LockState.MISSING]
 
 
 def _lock(run: Run, side: Side, tables: list[Table]) -> None:

@@ -115,7 +115,7 @@ def resume(run: Run) -> Outcome | None:
 
     :returns: what has become of it, None where there was none.
     """
-    switch = switches.current(run.control, run.name)
+    switch = switches.take_over(run.control, run.name)
     if switch is None:
         return None
     if switch.outcome is Outcome.COMMITTED:
@@ -132,8 +132,8 @@ def undo(run: Run, switch: Switch, reason: str) -> None:
     The other side cannot be open: it is opened only after the point of no return. So it is not asked first, and
     the application goes on even while that server is down.
     """
-    fence.open_side(run, switch.from_side)
-    fence.close_side(run, switch.to_side)
+    fence.open_side(run, switch, switch.from_side)
+    fence.close_side(run, switch, switch.to_side)
     wayback.drop(run, switch)
     run.executor.act(
         Side.SHARED, f"journal: switch of {run.name} undone", lambda: switches.undo(run.control, switch, reason)
@@ -182,7 +182,7 @@ def _exchange(
     watch.lap("gate")
     kill_point("switch.gate_closed")
     marker = markers.new(run.name, "fence")
-    fence.fence(run, switch.from_side, marker, deadline)
+    fence.fence(run, switch, marker, deadline)
     watch.lap("fence")
     kill_point("switch.fenced")
     _drain(run, switch, marker, deadline)
@@ -220,10 +220,10 @@ def _open(run: Run, switch: Switch) -> None:
     An application that was quiet since an earlier switch may ask the new side first, whose gate is open. As long as
     writes are refused there, its route sends that application to the gate that is closed.
     """
-    fence.close_side(run, switch.from_side)
+    fence.close_side(run, switch, switch.from_side)
     route.write(run.executor, switch.from_side, run.name, switch.to_side, switch.epoch)
     kill_point("switch.routed")
-    fence.open_side(run, switch.to_side)
+    fence.open_side(run, switch, switch.to_side)
     route.write(run.executor, switch.to_side, run.name, switch.to_side, switch.epoch)
     kill_point("switch.opened")
 
@@ -249,6 +249,8 @@ def _settle(run: Run, switch: Switch, error: BaseException) -> Outcome | None:
     try:
         with undisturbed():
             return _settled(run, switch, error)
+    except switches.SwitchEnded:  # what becomes of it is the newer driver's to say
+        return None
     except (psycopg.Error, CarveoutError) as second:
         raise NeedsHuman(
             f"context {run.name!r}: the switch failed ({error}) and could not be settled ({second})",

@@ -13,11 +13,12 @@ from cdc.state import position
 from cdc.state.position import Position, StreamId
 from contexts.errors import CarveoutError
 from contexts.model import Side
+from migrator.control import switches
 from migrator.control.switches import Switch
 from migrator.executor import Row
 from migrator.run import Run
 from migrator.steps.preparation import publish
-from migrator.switch import markers
+from migrator.switch import fence, markers
 
 PROBE_S = 10.0
 
@@ -101,6 +102,8 @@ def _store(run: Run, switch: Switch, identity: Row) -> None:
     stream = stream_of(switch)
     conn = run.executor.connection(switch.from_side)
     with conn.transaction():
+        # A driver that was replaced would move the position of the stream that is running now.
+        fence.take(run, switch, switch.from_side)
         _forget(run, switch)
         position.create(conn, stream, Position(identity[0], identity[1], slot_name(stream), parse_lsn(identity[2])))
 
@@ -108,6 +111,7 @@ def _store(run: Run, switch: Switch, identity: Row) -> None:
 def drop(run: Run, switch: Switch) -> None:
     """Take the way back away again, when the switch went back."""
     executor, name = run.executor, slot_name(stream_of(switch))
+    switches.require_newest(run.control, switch)  # the next switch's slot has the same name
     executor.act(
         switch.to_side,
         f"SELECT pg_drop_replication_slot('{name}')",

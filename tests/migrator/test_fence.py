@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from contexts.databases import Databases
 from contexts.model import Side
+from migrator.control.switches import Outcome, Switch
 from migrator.executor import Live
 from migrator.run import Run
 from migrator.steps.prepare import prepare
 from migrator.switch import fence, markers
 from tests.migrator.moving import Bank
 from tests.waiting import wait_until
+
+SWITCH = Switch(uuid.uuid4(), "bank", Side.SHARED, Side.SERVICE, 2, Outcome.RUNNING, driver=1)
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def test_autovacuum_is_asked_to_leave(bank: Bank) -> None:
                 " WHERE a.backend_type = 'autovacuum worker' AND l.relation = 'bank.entry'::regclass AND l.granted"
             )
             wait_until(lambda: conn.execute(vacuums).fetchone() == (True,))
-            fence.fence(run, Side.SHARED, markers.new("bank", "fence"), time.monotonic() + 20)
+            fence.fence(run, SWITCH, markers.new("bank", "fence"), time.monotonic() + 20)
         finally:
             conn.execute("ALTER SYSTEM RESET autovacuum_naptime")
             conn.execute("SELECT pg_reload_conf()")
