@@ -15,7 +15,6 @@ from contexts.databases import Connection, Database, Databases
 from contexts.embedded import Server
 from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.control.switches import SwitchEnded
 from migrator.switch import conditions, procedure
 from migrator.switch.fence import FenceBlocked
 from migrator.switch.markers import MarkerLost
@@ -144,17 +143,6 @@ def test_a_second_driver_and_a_second_worker_are_refused(moving: Moving, locked_
     driver.end(1)
     refused = run(moving.bank, "worker", "bank", expect=4)
     assert re.search(r"another worker is at work \(server process \d+, role postgres, since ", refused.err)
-
-
-def test_a_switch_that_another_driver_undid_is_not_committed(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def steal() -> None:
-        _one(moving.bank, Side.SHARED, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-             " WHERE application_name = 'carveout/driver-lock/bank' AND datname = current_database()")  # fmt: skip
-        wait_until(lambda: "was undone" in run(moving.bank, "resume", "bank", expect=None).out)
-
-    at_point(monkeypatch, "switch.opening_marked", steal)
-    with pytest.raises(SwitchEnded, match="another driver has ended this switch"):
-        switch(moving.bank, Side.SERVICE)
 
 
 def test_doctor_and_the_others_at_a_half_done_switch(moving: Moving) -> None:
