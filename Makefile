@@ -40,8 +40,9 @@ lock:           ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev -p 3.11 pyproject.toml -o requirements.lock
 
-packages:
+packages: $(STAMP)
 	@sh tests/packages.sh
+	@$(RUN) -m tests.postgres
 
 clean:          ## remove the environment and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

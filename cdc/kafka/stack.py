@@ -62,7 +62,7 @@ class Stack:
         """Start both and wait until each answers.
 
         :raises StackError: one of them ended or did not answer in time; nothing is left running.
-        :raises JarsMissing: the jars could not be fetched.
+        :raises FetchFailed: the jars could not be fetched.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._jars = jars.fetch()

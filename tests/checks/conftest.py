@@ -99,8 +99,9 @@ def role(servers: Callable[[int], Server]) -> Iterator[Callable[..., str]]:
     yield make
     for url, name in reversed(made):
         with psycopg.connect(url, autocommit=True) as conn:
-            for (granted,) in conn.execute("SELECT parname FROM pg_parameter_acl").fetchall():
-                conn.execute(f'REVOKE ALL ON PARAMETER "{granted}" FROM "{name}"')
+            if conn.info.server_version >= 150000:
+                for (granted,) in conn.execute("SELECT parname FROM pg_parameter_acl").fetchall():
+                    conn.execute(f'REVOKE ALL ON PARAMETER "{granted}" FROM "{name}"')
             conn.execute(f'DROP ROLE "{name}"')
 
 
@@ -108,6 +109,14 @@ def role(servers: Callable[[int], Server]) -> Iterator[Callable[..., str]]:
 def case(role: object, pair: Databases) -> Case:
     """PostgreSQL 16 to 18; ``app.accounts`` is on the shared side, the service database is empty."""
     made = Case(pair)
+    made.sql(SHARED, "CREATE SCHEMA app", ACCOUNTS)
+    return made
+
+
+@pytest.fixture
+def case_14(role: object, new_database: Callable[[int, Side], Database]) -> Case:
+    """The oldest supported version on both sides."""
+    made = Case(Databases(new_database(14, SHARED), new_database(14, SERVICE)))
     made.sql(SHARED, "CREATE SCHEMA app", ACCOUNTS)
     return made
 

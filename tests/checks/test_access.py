@@ -44,6 +44,14 @@ def test_session_replication_role_must_be_settable(case: Case, role: MakeRole, s
     assert case.find("replica_role") == []
 
 
+def test_before_version_15_only_a_superuser_may_set_it(case_14: Case, role: MakeRole) -> None:
+    case_14.connect_as(SERVICE, role("checks_mover", majors=(14,)))
+    found = case_14.only("replica_role")
+    assert (found.severity, found.side, found.fix) == (BLOCKER, SERVICE, 'ALTER ROLE "checks_mover" SUPERUSER;')
+    case_14.fix(found)
+    assert case_14.find("replica_role") == []
+
+
 def test_every_missing_right_has_its_grant(case: Case, role: MakeRole) -> None:
     owner, mover = role("checks_owner", "NOLOGIN"), role("checks_mover")
     tables = ("CREATE TABLE app.orders (id serial PRIMARY KEY)", f"ALTER TABLE app.orders OWNER TO {owner}")

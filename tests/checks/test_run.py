@@ -15,6 +15,7 @@ from psycopg import conninfo
 from contexts.databases import Database, Databases
 from contexts.embedded import Server
 from contexts.errors import AccessDenied, ConfigError, DatabaseUnreachable
+from contexts.model import Side
 from migrator.checks import Severity, registry
 from migrator.checks.environment import opened
 from tests.checks.conftest import ACCOUNTS, SERVICE, SHARED, Case
@@ -27,6 +28,15 @@ def test_every_check_runs_and_a_healthy_pair_has_no_blocker(case: Case) -> None:
     assert report.checks == registry.NAMES
     assert {(f.check, f.severity) for f in report.findings} == {("disk", Severity.INFO)}
     assert (report.exit_code, report.next_steps) == (0, ("carveout prepare wallet",))
+
+
+@pytest.mark.parametrize("major", [14, 17])
+def test_every_check_runs_on_other_versions(major: int, new_database: Callable[[int, Side], Database]) -> None:
+    case = Case(Databases(new_database(major, SHARED), new_database(major, SERVICE)))
+    case.sql(SHARED, "CREATE SCHEMA app", ACCOUNTS)
+    report = case.report()
+    assert [f for f in report.findings if f.severity is not Severity.INFO] == []
+    assert report.checks == registry.NAMES
 
 
 def test_the_server_refuses_whatever_a_check_would_write(case: Case) -> None:

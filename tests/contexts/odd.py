@@ -43,7 +43,8 @@ def make(
     sides = Databases(new_database(majors[0], Side.SHARED), new_database(majors[1], Side.SERVICE))
     scripts = ["awkward.sql", *(["awkward_contrib.sql"] if contrib else [])]
     for script in scripts:
-        run(sides.shared, (HERE / script).read_text())
+        text = (HERE / script).read_text()
+        run(sides.shared, text if majors[0] >= 15 else text.replace("NULLS NOT DISTINCT", ""))
     scaffold.init(folder)
     project = load_project(folder)
     tables = (*TABLES, CONTRIB) if contrib else TABLES

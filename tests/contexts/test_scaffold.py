@@ -26,7 +26,7 @@ def has_contrib() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("majors", "contrib"), [((16, 18), False), ((15, 16), False), ((18, 16), False), ((15, 15), True)]
+    ("majors", "contrib"), [((16, 18), False), ((14, 17), False), ((18, 16), False), ((15, 15), True)]
 )
 def test_a_generated_schema_is_the_shared_one(
     new_database: NewDatabase, tmp_path: Path, majors: tuple[int, int], contrib: bool

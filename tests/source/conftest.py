@@ -8,6 +8,7 @@ import pytest
 
 from contexts.databases import Database
 from contexts.model import Side
+from tests.conftest import MAJORS
 from tests.source.upstream import Upstream
 
 _numbers = itertools.count(1)
@@ -29,7 +30,7 @@ def new_upstream(new_database: Callable[[int, Side], Database], tmp_path: Path) 
         upstream.conn.close()
 
 
-@pytest.fixture(params=[15, 16, 18])
+@pytest.fixture(params=MAJORS)
 def upstream(request: pytest.FixtureRequest, new_upstream: MakeUpstream) -> Upstream:
     """One upstream on each major version."""
     return new_upstream(request.param)

@@ -28,7 +28,7 @@ from contexts.databases import Database
 from contexts.embedded import Server, available_majors
 from contexts.errors import DatabaseUnreachable, RefusedError, SlotLost
 from contexts.model import Side, TableName
-from tests.conftest import need, server_folder
+from tests.conftest import MAJORS, need, server_folder
 from tests.source.upstream import (
     PUBLICATION,
     Upstream,
@@ -261,7 +261,7 @@ def test_an_oddly_named_publication(table16: Upstream) -> None:
         assert len(until_mark(source)) == 1
 
 
-@pytest.fixture(params=[15, 16, 18])
+@pytest.fixture(params=MAJORS)
 def small_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upstream]:
     """A server of its own that keeps almost no log for slots."""
     major = request.param

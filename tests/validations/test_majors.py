@@ -114,7 +114,7 @@ RELAXED = settings(
 )  # fmt: skip
 
 
-@pytest.fixture(params=[(15, 16), (15, 18), (16, 18)], ids=lambda m: f"{m[0]}-{m[1]}")
+@pytest.fixture(params=[(14, 17), (15, 18), (16, 18)], ids=lambda m: f"{m[0]}-{m[1]}")
 def sides(request: pytest.FixtureRequest, new_database: NewDatabase) -> Sides:
     majors = request.param
     databases = Databases(new_database(majors[0], Side.SHARED), new_database(majors[1], Side.SERVICE))
