@@ -15,7 +15,7 @@ from cdc import state
 from cdc.apply import Applier
 from cdc.copy import CopyProgress
 from cdc.events import Event, Idle, Transaction
-from cdc.source.embedded import EmbeddedSource
+from cdc.source.base import Source
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position, StreamId
@@ -100,12 +100,12 @@ def begin_stream(bench: Rig) -> None:
 
 def read(ends: Ends) -> Details:
     """The embedded source alone: every change of the backlog is received and decoded, none is applied."""
-    shared, service = sides(ends)
+    _, service = sides(ends)
     with service.connect("bench") as conn:
         start = position.read(conn, STREAM)
     assert start is not None
     last, rows, reached = data.log_end(ends.source), 0, 0
-    with _source(shared, _context(ends), start) as source:
+    with _source(ends, _context(ends), start) as source:
         while reached < last:
             event = source.poll(_WAIT_S)
             if isinstance(event, Transaction):
@@ -125,7 +125,7 @@ def apply(ends: Ends) -> Details:
     collect_rarely()  # as the worker's process does
     with (
         closing(Applier(service, STREAM, names, options, owner=uuid.uuid4())) as applier,
-        _source(shared, context, applier.position) as source,
+        _source(ends, context, applier.position) as source,
     ):
         Stream(
             source, applier, context=context.name, open_=shared, closed=service, options=options, signals=Signals()
@@ -139,10 +139,10 @@ def sides(ends: Ends) -> tuple[Database, Database]:
 
 
 @contextmanager
-def _source(shared: Database, context: Context, start: Position) -> Iterator[EmbeddedSource]:
+def _source(ends: Ends, context: Context, start: Position) -> Iterator[Source]:
     with (
         tempfile.TemporaryDirectory() as spool,
-        closing(open_source(shared, context, STREAM, start, Path(spool))) as source,
+        closing(open_source(*sides(ends), context, STREAM, start, Path(spool))) as source,
     ):
         yield source
 

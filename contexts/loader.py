@@ -115,11 +115,11 @@ def _plain(message: str) -> str:
 
 
 def _refuse_literal_passwords(path: Path, raw: Mapping[str, Any]) -> None:
-    for section in ("shared", "service"):
+    for section, key in (("shared", "url"), ("service", "url"), ("kafka", "connect")):
         table = raw.get(section)
-        url = table.get("url") if isinstance(table, dict) else None
+        url = table.get(key) if isinstance(table, dict) else None
         if isinstance(url, str) and _LITERAL_PASSWORD.search(url):
             raise ConfigError(
-                f"{path}: {section}.url: holds a password",
+                f"{path}: {section}.{key}: holds a password",
                 next_step="put ${VAR} there and the URL into the environment, a VAR_FILE, or ~/.pgpass",
             )

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from contexts.transport import Kafka
+
 
 class Side(enum.StrEnum):
     """One end of a migration."""
@@ -156,6 +158,9 @@ class Context(_Strict):
     service: Service
     grants: tuple[Grant, ...] = ()
     references: tuple[Reference, ...] = ()
+    #: Where the stream comes from: straight from the server, or from Debezium through Kafka.
+    source: Literal["embedded", "kafka"] = "embedded"
+    kafka: Kafka | None = None
     options: Options = Options()
     #: The folder the context was read from: ``schema/``, ``suites/`` and ``invariants/`` live there.
     folder: Path = Field(default=Path(), exclude=True)
@@ -176,6 +181,8 @@ class Context(_Strict):
         for grant in self.grants:
             if foreign := [str(name) for name in grant.tables if name not in names]:
                 raise ValueError(f"grants: role {grant.role!r} names tables that do not move: {', '.join(foreign)}")
+        if self.source == "kafka" and self.kafka is None:
+            raise ValueError('source: "kafka" needs a section [kafka] with bootstrap and connect')
         return self
 
     @property

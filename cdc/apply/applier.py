@@ -135,10 +135,11 @@ class Applier:
         self._writer.committed()
         return self.position.end_lsn
 
-    def idle(self, lsn: int) -> int | None:
+    def idle(self, lsn: int, ordinal: int | None = None) -> int | None:
         """Move the position on where nothing is open, so that the slot does not hold the log back.
 
         :param lsn: nothing that ended at or before it is still to come.
+        :param ordinal: as for :meth:`commit`.
         :returns: the durable LSN, or None where something is open or the last move was a moment ago.
         """
         if self._batch.transactions:
@@ -150,7 +151,9 @@ class Applier:
             return None
         self._idled_s = now
         with self._all_or_nothing():
-            self._advance(replace(self.position, end_lsn=lsn))
+            self._advance(replace(
+                self.position, end_lsn=lsn, ordinal=self.position.ordinal if ordinal is None else ordinal
+            ))  # fmt: skip
         return lsn
 
     def close(self) -> None:

@@ -15,12 +15,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import conninfo
 
 from cdc.kafka import settings
+from cdc.names import publication_name, slot_name
 from cdc.source import slots
 from cdc.state.position import StreamId
 from contexts.databases import Connection, Database
@@ -42,7 +43,7 @@ class ConnectorFailed(CarveoutError):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What belongs to one stream; one name for all, so each leads to the others."""
+    """What belongs to one stream; connector, topic and slot end alike, so each leads to the others."""
 
     connector: str
     topic: str
@@ -50,10 +51,10 @@ class Names:
     publication: str
 
     @classmethod
-    def of(cls, stream: StreamId) -> Names:
-        """The names of a context's stream."""
-        name = f"carveout_{stream.context}_{stream.epoch}"
-        return cls(name, name, name, name)
+    def of(cls, stream: StreamId, prefix: str = "carveout") -> Names:
+        """The names of a context's stream; ``prefix`` is that of connector and topic."""
+        name = f"{prefix}_{stream.context}_{stream.epoch}"
+        return cls(name, name, slot_name(stream), publication_name(stream.context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Connect:
 
     url: str
     timeout_s: float = 30.0
+    #: The ``Authorization`` header, where the interface asks for one.
+    authorization: str = field(default="", repr=False)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One request; the parsed answer, None where it is empty or (404) nothing is there.
@@ -89,7 +92,10 @@ class Connect:
         :raises ConnectorFailed: an answer of 400 or more.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"}
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
                 text = answer.read()
@@ -143,6 +149,7 @@ def config(
     :param placeholder: the one in use, where the connector is there already.
     """
     given = conninfo.conninfo_to_dict(database.url)
+    # Without a host our own session takes the socket of this machine, which Connect cannot.
     login = {
         "database.hostname": str(given.get("host") or given.get("hostaddr") or "localhost"),
         "database.port": str(given.get("port") or 5432),
@@ -176,6 +183,11 @@ def config(
     }
 
 
+def listed(connect: Connect) -> list[str]:
+    """The names of all connectors."""
+    return list(connect.call("GET", "/connectors") or ())
+
+
 def current(connect: Connect, names: Names) -> dict[str, str] | None:
     """The configuration that Connect holds, or None."""
     found: dict[str, str] | None = connect.call("GET", f"{_path(names)}/config")
@@ -188,6 +200,14 @@ def apply(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: 
     :raises ConnectorFailed: it was refused, or its task failed; the connector stays as it is, to be looked at.
     """
     connect.call("PUT", f"{_path(names)}/config", dict(wanted))
+    return await_running(connect, names, timeout_s)
+
+
+def await_running(connect: Connect, names: Names, timeout_s: float = 60.0) -> Status:
+    """Wait until the connector's task runs.
+
+    :raises ConnectorFailed: it failed, or did not run in time.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = status(connect, names)

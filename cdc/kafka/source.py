@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
+
+import psycopg
 
 from cdc.events import Event
 from cdc.kafka.decoder import Decoder, Envelopes, refusals
@@ -25,8 +27,8 @@ from cdc.kafka.topic import Options, naming
 from cdc.lsn import format_lsn
 from cdc.state.position import Position
 from contexts.catalog import Table
-from contexts.databases import Database
-from contexts.errors import RefusedError, StreamStopped
+from contexts.databases import Connection, Database
+from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError, SchemaMismatch, StreamStopped
 from contexts.model import TableName
 
 _FETCH_BYTES = 4 << 20
@@ -34,30 +36,40 @@ _PROOF_TIMEOUT_S = 30.0
 _RECORDS_PER_POLL = 500
 
 
+class TablesChanged(CarveoutError):
+    """The tables were changed since they were looked at: a new source reads on with their new shape."""
+
+    transient = True
+
+
 class KafkaSource:
     """Reads one partition from the position on; implements :class:`cdc.source.base.Source`.
 
-    :param tables: the tables and their partitions, see :func:`descriptions`.
+    :param describe: the tables and their partitions as of now, see :func:`descriptions`.
     :param encoding: from the connector's configuration, see :meth:`cdc.kafka.settings.Encoding.of`.
     :param open_side: where :meth:`request_idle` writes its message; without it the heartbeats have to do.
     :param plain_arrays: array columns (``schema.table.column``) that are known to be one-dimensional and to begin
         at 1.
     :param options: further options of kafka-python's consumer (security).
+    :param watch: called while nothing arrives; raises where nothing can.
     :raises RefusedError: a column would not arrive whole; names each with its fix.
     :raises StreamStopped: the topic is not the one that the position was read from, or was cut.
     :raises KafkaUnreachable: no broker answered.
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, tables: Mapping[TableName, Table], encoding: Encoding, position: Position,
-        *, open_side: Database | None = None, plain_arrays: Collection[str] = (), options: Options | None = None,
+        self, bootstrap: str, topic: str, describe: Callable[[], Mapping[TableName, Table]], encoding: Encoding,
+        position: Position, *, open_side: Database | None = None, plain_arrays: Collection[str] = (),
+        options: Options | None = None, watch: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         from kafka import TopicPartition
 
-        _refuse_lossy(tables, encoding, plain_arrays)
-        self._bootstrap, self._open_side = bootstrap, open_side
+        self._describe, self._tables = describe, describe()
+        _refuse_lossy(self._tables, encoding, plain_arrays)
+        self._bootstrap, self._open_side, self._watch = bootstrap, open_side, watch
         self._partition = TopicPartition(topic, 0)
-        self._decoder = Decoder(tables, encoding, position.end_lsn)
+        self._decoder = Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)
+        self._asking: Connection | None = None
         self._buffer: deque[Any] = deque()
         self._stopped: StreamStopped | None = None
         with naming(bootstrap):
@@ -76,7 +88,10 @@ class KafkaSource:
             if event := self._decode():
                 return event
             rest = max(0.0, deadline - time.monotonic())
-            if not self._fetch(rest) and rest == 0:
+            if self._fetch(rest):
+                continue
+            self._watch()
+            if rest == 0:
                 return None
 
     def acknowledge(self, end_lsn: int) -> None:
@@ -87,15 +102,23 @@ class KafkaSource:
 
         In a transaction, since its commit reaches the log at once.
         """
-        if self._open_side is not None:
-            with self._open_side.connect("kafka-idle") as conn:
-                conn.execute("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')", [HEARTBEAT_PREFIX])
+        if self._open_side is None:
+            return
+        if self._asking is None or self._asking.closed:
+            self._asking = self._open_side.connect("kafka-idle")
+        try:
+            self._asking.execute("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')", [HEARTBEAT_PREFIX])
+        except psycopg.OperationalError as error:
+            self._asking.close()
+            raise DatabaseUnreachable(f"the open side went away: {type(error).__name__}") from error
 
     def close(self) -> None:
-        """Close the consumer; a second call does nothing."""
+        """Close the connections; a second call does nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
+        if self._asking is not None:
+            self._asking.close()
 
     def _decode(self) -> Event | None:
         """The first event that the buffered records complete."""
@@ -106,6 +129,8 @@ class KafkaSource:
             try:
                 event = self._decoder.record(record.value, record.headers, record.offset)
             except StreamStopped as error:
+                if isinstance(error, SchemaMismatch) and self._describe() != self._tables:
+                    raise TablesChanged(f"{error.message}; the closed side has been changed since") from error
                 self._stopped = self._at(error, record.offset)
                 raise self._stopped from error
             if event:

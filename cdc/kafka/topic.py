@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from cdc.kafka.connect import MAX_RECORD_BYTES
+from cdc.kafka.decoder.envelope import Envelopes, MessageEvent
 from contexts.errors import AccessDenied, DatabaseUnreachable, RefusedError
 
 #: What every topic of ours has; retention is ended by dropping the topic after the switch.
@@ -17,6 +19,7 @@ CONFIG: Mapping[str, str] = {
     "max.message.bytes": str(MAX_RECORD_BYTES),
 }
 Options = Mapping[str, Any]
+_GONE_S = 30.0
 
 
 class KafkaUnreachable(DatabaseUnreachable):
@@ -81,6 +84,65 @@ def drop(bootstrap: str, topic: str, *, options: Options | None = None) -> None:
             admin.delete_topics([topic])
         except UnknownTopicOrPartitionError:
             return
+        deadline = time.monotonic() + _GONE_S
+        while topic in admin.list_topics() and time.monotonic() < deadline:
+            time.sleep(0.05)  # the brokers take a moment to forget it, and tell nobody
+
+
+def listed(bootstrap: str, *, options: Options | None = None) -> list[str]:
+    """The names of all topics that may be seen."""
+    with _admin(bootstrap, options or {}) as admin:
+        return list(admin.list_topics())
+
+
+def is_empty(bootstrap: str, topic: str, *, options: Options | None = None) -> bool:
+    """Whether nothing was ever written to the topic's one partition."""
+    from kafka import TopicPartition
+
+    with _reader(bootstrap, options or {}) as consumer:
+        partition = TopicPartition(topic, 0)
+        return int(consumer.end_offsets([partition])[partition]) == 0
+
+
+def holds_message(
+    bootstrap: str, topic: str, content: bytes, timeout_s: float, *, options: Options | None = None
+) -> bool:
+    """Whether a logical message that holds ``content`` comes out of the topic in time."""
+    from kafka import TopicPartition
+
+    deadline = time.monotonic() + timeout_s
+    with _reader(bootstrap, options or {}) as consumer:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek_to_beginning(partition)
+        while time.monotonic() < deadline:
+            for record in consumer.poll(timeout_ms=200).get(partition, ()):
+                if content in _contents(record.value):
+                    return True
+    return False
+
+
+def _contents(value: bytes | None) -> bytes:
+    match Envelopes().parse(value):
+        case MessageEvent(content=content):
+            return content
+        case _:
+            return b""
+
+
+@contextmanager
+def _reader(bootstrap: str, options: Options) -> Iterator[Any]:
+    from kafka import KafkaConsumer
+
+    with naming(bootstrap):
+        consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, isolation_level="read_committed",
+            **options,
+        )  # fmt: skip
+        try:
+            yield consumer
+        finally:
+            consumer.close()
 
 
 def check(bootstrap: str, topic: str, *, options: Options | None = None) -> None:

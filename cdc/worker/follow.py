@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from cdc.apply import FULL, Applier, Coverage, types_of
 from cdc.names import publication_name, slot_name
+from cdc.source.base import Source
 from cdc.source.embedded import EmbeddedSource
 from cdc.state.position import Position, StreamId
 from cdc.worker.signals import Signals
@@ -22,8 +23,14 @@ from contexts.model import Context
 T = TypeVar("T")
 
 
-def open_source(database: Database, context: Context, stream: StreamId, at: Position, spool: Path) -> EmbeddedSource:
+def open_source(
+    database: Database, closed: Database, context: Context, stream: StreamId, at: Position, spool: Path
+) -> Source:
     """The stream's source at a stored position."""
+    if context.source == "kafka":
+        from cdc.kafka.link import Link
+
+        return Link.of(context, stream, database, closed).source(at)
     return EmbeddedSource(
         database,
         publication_name(stream.context),
@@ -31,6 +38,14 @@ def open_source(database: Database, context: Context, stream: StreamId, at: Posi
         spool_dir=spool / slot_name(stream),
         memory_bytes=int(context.options.spool_mb * 1_000_000),
     )
+
+
+def start_transport(open_: Database, closed: Database, context: Context, stream: StreamId, at: Position) -> None:
+    """Start what carries the stream outside of this process, so that the slot keeps no log while the copy runs."""
+    if context.source == "kafka":
+        from cdc.kafka.link import Link
+
+        Link.of(context, stream, open_, closed).start(at)
 
 
 def follow(opened: Callable[[], AbstractContextManager[Stream]], work: Callable[[Stream], T]) -> T:
@@ -78,10 +93,13 @@ class Following:
                     options,
                     owner=self.owner,
                     coverage=coverage,
-                    source_type=types_of(self.open_),
+                    # Debezium sends no types: its source describes the tables as they are on the closed side.
+                    source_type=types_of(self.open_ if self.context.source == "embedded" else self.closed),
                 )
             ) as applier,
-            closing(open_source(self.open_, self.context, self.stream, applier.position, self.spool)) as source,
+            closing(
+                open_source(self.open_, self.closed, self.context, self.stream, applier.position, self.spool)
+            ) as source,
         ):
             source.acknowledge(applier.position.end_lsn)
             yield Stream(

@@ -14,7 +14,7 @@ from cdc.names import barrier_slot_name, publication_name, slot_name
 from cdc.source.slots import ExportedSlot, drop_slot, export_slot
 from cdc.state import position
 from cdc.state.position import Position, StreamId
-from cdc.worker.follow import Following, follow
+from cdc.worker.follow import Following, follow, start_transport
 from cdc.worker.signals import Signals
 from contexts.databases import Database
 from contexts.killpoints import kill_point
@@ -89,6 +89,7 @@ class InitialCopy:
             with self._open.connect("copy") as open_conn, self._closed.connect("copy") as closed_conn:
                 copy.plan(open_conn, closed_conn, self._context)
                 position.create(closed_conn, self._stream, start)
+            start_transport(self._open, self._closed, self._context, self._stream, start)
             return self._cycle(slot)
 
     def _next_cycle(self) -> bool:

@@ -112,7 +112,7 @@ class Stream:
                 self._ask_idle()
             case Idle(lsn=lsn):
                 if not self._applier.pending:
-                    if (durable := self._applier.idle(lsn)) is not None:
+                    if (durable := self._applier.idle(lsn, event.ordinal or None)) is not None:
                         self._source.acknowledge(durable)
                     self._report(behind_s=0.0)
             case Transaction():
@@ -140,7 +140,11 @@ class Stream:
         if self._next is not None:
             event, self._next = self._next, None
             return event
-        return self._source.poll(timeout_s)
+        try:
+            return self._source.poll(timeout_s)
+        except CarveoutError:
+            self._commit()  # what came before is whole, and may not fit any more once the cause is mended
+            raise
 
     def _commit(self) -> None:
         if not self._applier.pending:

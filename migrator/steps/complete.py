@@ -18,6 +18,7 @@ from migrator.executor import retry_locks
 from migrator.lifecycle import State, require_state
 from migrator.run import Run
 from migrator.sides import writelock
+from migrator.steps import transport
 from migrator.steps.preparation import LOCK_PATIENCE_S, drop_stream
 from migrator.steps.quiet import await_worker
 
@@ -41,6 +42,7 @@ def complete(run: Run, *, drop_tables: bool) -> None:
     _become(run, State.COMPLETING)
     kill_point("complete.started")
     run.executor.act(None, "wait until the worker has let go of the stream", partial(await_worker, run))
+    transport.remove_all(run)
     for side in Side:
         drop_stream(run, side)
     kill_point("complete.stream_dropped")

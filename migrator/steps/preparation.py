@@ -19,6 +19,7 @@ from migrator import control, sides
 from migrator.executor import retry_locks
 from migrator.run import Run, Step
 from migrator.sides import gate, route, writelock
+from migrator.steps.transport import Topic
 from validations.parity.finding import Finding
 from validations.parity.grants import grants
 
@@ -195,7 +196,7 @@ def drop_stream(run: Run, side: Side) -> None:
             partial(drop_slot, executor.connection(side), slot),
         )
     executor.write(side, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication_name(run.name))))
-    for table in ("position", "copy_part", "copy_key", "recent_key", "marker"):
+    for table in ("position", "copy_part", "copy_key", "recent_key", "marker", "kafka_stream"):
         if executor.read(side, sql.SQL("SELECT to_regclass({})").format(sql.Literal(f"carveout.{table}")))[0][0]:
             executor.write(
                 side,
@@ -213,4 +214,12 @@ def _existing(run: Run, side: Side) -> Sequence[Table]:
     return list(read_tables(run.executor.connection(side), run.context.table_names).values())
 
 
-PREPARATION: Sequence[Step] = (ControlSchema(), ServiceTables(), Grants(), Gates(), WriteLocks(), Publication())
+PREPARATION: Sequence[Step] = (
+    ControlSchema(),
+    ServiceTables(),
+    Grants(),
+    Gates(),
+    WriteLocks(),
+    Publication(),
+    Topic(),
+)

@@ -17,6 +17,7 @@ from migrator.control import switches
 from migrator.control.switches import Switch
 from migrator.executor import Row
 from migrator.run import Run
+from migrator.steps import transport
 from migrator.steps.preparation import publish
 from migrator.switch import fence, markers
 
@@ -53,6 +54,7 @@ def make(run: Run, switch: Switch) -> None:
     markers.emit(executor, side, marker)
     if not executor.dry:
         _require_in_slot(run, side, name, marker.id)
+    transport.make_way_back(run, stream_of(switch), side, marker.id)
 
 
 def _create_slot(run: Run, side: Side, name: str) -> None:
@@ -112,6 +114,7 @@ def drop(run: Run, switch: Switch) -> None:
     """Take the way back away again, when the switch went back."""
     executor, name = run.executor, slot_name(stream_of(switch))
     switches.require_newest(run.control, switch)  # the next switch's slot has the same name
+    transport.remove(run, stream_of(switch))
     executor.act(
         switch.to_side,
         f"SELECT pg_drop_replication_slot('{name}')",
@@ -122,7 +125,9 @@ def drop(run: Run, switch: Switch) -> None:
 
 def drop_old(run: Run, switch: Switch) -> None:
     """Drop the stream that ended with the switch: its slot would keep WAL for ever."""
-    name = slot_name(StreamId(run.name, switch.epoch - 1))
+    old = StreamId(run.name, switch.epoch - 1)
+    transport.remove(run, old)
+    name = slot_name(old)
     run.executor.act(
         switch.from_side,
         f"SELECT pg_drop_replication_slot('{name}')",

@@ -86,11 +86,12 @@ class Stream:
         self, position: Position | None = None, tables: Mapping[TableName, Table] | None = None,
         plain_arrays: frozenset[str] = frozenset(),
     ) -> KafkaSource:  # fmt: skip
-        if tables is None:
+        def described() -> Mapping[TableName, Table]:
             with self.database.connect("test") as conn:
-                tables = self.tables(conn)
+                return tables or self.tables(conn)
+
         made = KafkaSource(
-            self.stack.bootstrap, self.names.topic, tables, self.encoding(), position or self.position(),
+            self.stack.bootstrap, self.names.topic, described, self.encoding(), position or self.position(),
             open_side=self.database, plain_arrays=plain_arrays,
         )  # fmt: skip
         self.sources.append(made)

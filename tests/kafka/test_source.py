@@ -13,6 +13,7 @@ from cdc.kafka import connect, topic
 from cdc.kafka.source import KafkaSource
 from cdc.kafka.stack import Stack
 from cdc.kafka.topic import KafkaUnreachable
+from cdc.source import slots
 from cdc.source.base import Source
 from contexts.embedded import free_port
 from contexts.errors import RefusedError, SchemaMismatch, StreamStopped
@@ -30,7 +31,7 @@ def as_any_source(source: KafkaSource) -> Source:
 def test_without_a_broker_the_source_says_so(stream: Stream) -> None:
     with pytest.raises(KafkaUnreachable) as raised:
         KafkaSource(
-            f"127.0.0.1:{free_port()}", "t", {}, stream.encoding(), stream.position(),
+            f"127.0.0.1:{free_port()}", "t", dict, stream.encoding(), stream.position(),
             options={"bootstrap_timeout_ms": 500},
         )  # fmt: skip
     assert raised.value.transient
@@ -100,6 +101,35 @@ def test_a_topic_made_anew_is_refused(stream: Stream) -> None:
     until_idle(stream.source(stream.position(done.end_lsn, 0)), now(stream))
     with pytest.raises(StreamStopped, match="ends nothing"):
         stream.source(stream.position(done.end_lsn, done.ordinal))
+
+
+def test_a_connector_made_again_without_its_offset_is_refused(stream: Stream) -> None:
+    write(stream, 1, 3)
+    [done] = until_idle(stream.source(), now(stream))
+    known = connect.current(stream.api, stream.names)
+    assert known is not None
+    connect.delete(stream.api, stream.names)
+    with stream.database.connect("test") as conn:  # and its slot, so that what lies between cannot be had
+        slots.drop_slot(conn, stream.names.slot)
+        write(stream, 4, 4)
+        slots.create_slot(conn, stream.names.slot, publication=stream.names.publication)
+    connect.apply(stream.api, stream.names, known)
+    write(stream, 5, 5)
+    source = stream.source(stream.position(done.end_lsn, done.ordinal))
+    with pytest.raises(StreamStopped, match="began without its place"):
+        collect(source, lambda found: any(isinstance(e, Transaction) for e in found))
+
+
+def test_a_connector_that_is_restarted_goes_on_from_its_offset(stream: Stream) -> None:
+    write(stream, 1, 3)
+    [done] = until_idle(stream.source(), now(stream))
+    known = connect.current(stream.api, stream.names)
+    assert known is not None
+    stream.api.call("DELETE", f"/connectors/{stream.names.connector}")  # its offsets stay
+    write(stream, 4, 4)
+    connect.apply(stream.api, stream.names, known)
+    found = until_idle(stream.source(stream.position(done.end_lsn, done.ordinal)), now(stream))
+    assert ids(found) == [4]
 
 
 def cut(stream: Stream, before: int) -> None:

@@ -7,7 +7,8 @@ is the last byte of the record: for every L that is the boundary of a record, ``
 Debezium may send a transaction again after a crash; its ``end_lsn`` then is not beyond the last one's, and it is
 dropped whole. A connector that was restarted *inside* a transaction may have left out rows (rows of one COPY or
 multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show: this stops
-the stream.
+the stream. So does a connector that began anew without its stored place: its first events know of no commit before
+them, and what its slot does not send again is missing. Where it sends again what was read, nothing can be missing.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class _Open:
     #: A changed key's first half.
     left: RowEvent | None = None
     only_heartbeats: bool = True
+    #: Whether the connector knew of a commit before this transaction: one that began without its place does not.
+    knew_before: bool = True
 
 
 class Decoder:
@@ -59,12 +62,16 @@ class Decoder:
 
     :param tables: what the events have to look like, partitions included; ``replica_identity`` is the open side's.
     :param end_lsn: transactions that ended at or before it are dropped: they are applied.
+    :param is_continued: a transaction was read before, from the records before these.
     """
 
-    def __init__(self, tables: Mapping[TableName, Table], encoding: Encoding, end_lsn: int = 0) -> None:
+    def __init__(
+        self, tables: Mapping[TableName, Table], encoding: Encoding, end_lsn: int = 0, *, is_continued: bool = False
+    ) -> None:
         self._tables = {name: TableDecoder(table, encoding) for name, table in tables.items()}
         self._envelopes = Envelopes()
         self._open: _Open | None = None
+        self._is_continued = is_continued
         self.end_lsn = end_lsn
 
     @property
@@ -105,9 +112,12 @@ class Decoder:
             raise _stopped(f"the end of transaction {event.xid} came without its beginning")
         if done.count != event.count or done.left is not None:
             raise _stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
+        known, self._is_continued = self._is_continued, True
         if event.lsn <= self.end_lsn:
             log.info("transaction %d was sent again and is dropped", event.xid)
             return None
+        if known and not done.knew_before:
+            raise _stopped(f"the connector began without its place before transaction {event.xid}")
         self.end_lsn = event.lsn
         if done.only_heartbeats:
             return Idle(event.lsn, ordinal)
@@ -128,6 +138,8 @@ class Decoder:
             raise _stopped(f"the connector was restarted inside transaction {place.xid}")
         if inside.left is not None and not (isinstance(event, RowEvent) and event.key_came):
             raise _stopped(f"transaction {place.xid}: a changed key came without its new row")
+        if inside.count == 1:
+            inside.knew_before = event.source.last_commit is not None
         inside.run, inside.time_us = event.run or inside.run, event.source.time_us
         inside.bytes += event.size
         return inside
@@ -170,6 +182,8 @@ class Decoder:
         # Outside of transactions messages are sent when the log is read past them: all commits before it are here.
         if self._open is not None or lsn <= self.end_lsn:
             return None
+        if self._is_continued and event.source.last_commit is None:
+            return None  # of a connector that began without its place: its next transaction stops the stream
         self.end_lsn = lsn
         return Idle(lsn, ordinal)
 

@@ -1,0 +1,209 @@
+"""A context's stream through Kafka, from its connector to the source that the worker polls.
+
+Who makes what: ``prepare`` the topic, the copy the slot (with the snapshot that it copies from), and then the
+connector is started here, from that slot. So the open side's log is kept by Kafka while the copy still runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdc.kafka import connect, settings, topic
+from cdc.kafka.cluster import Cluster
+from cdc.kafka.settings import Encoding
+from cdc.kafka.source import KafkaSource, descriptions
+from cdc.lsn import format_lsn
+from cdc.source.failures import slot_lost
+from cdc.source.slots import PLUGIN, slot_status
+from cdc.state import placeholder
+from cdc.state.position import Position, StreamId
+from contexts.catalog import Table, read_tables
+from contexts.databases import Database
+from contexts.errors import CarveoutError, RefusedError
+from contexts.model import Context, TableName
+
+#: How often the connector is looked at while nothing arrives.
+WATCH_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class ConnectorDown(CarveoutError):
+    """The connector's task has failed, and a restart did not help; the stream waits for it."""
+
+    transient = True
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stream of a context through its cluster."""
+
+    cluster: Cluster
+    stream: StreamId
+    open_: Database
+    closed: Database
+    tables: tuple[TableName, ...]
+
+    @classmethod
+    def of(cls, context: Context, stream: StreamId, open_: Database, closed: Database) -> Link:
+        """The link of a stream between two sides.
+
+        :raises ConfigError: see :meth:`Cluster.of`.
+        """
+        return cls(Cluster.of(context), stream, open_, closed, context.table_names)
+
+    @property
+    def names(self) -> connect.Names:
+        """What belongs to the stream."""
+        return self.cluster.names(self.stream)
+
+    def wanted(self) -> dict[str, str]:
+        """The connector's configuration; makes the stream's placeholder where there is none.
+
+        :raises RefusedError: settings of the context would lose something.
+        """
+        with self.closed.connect("connector") as conn:
+            config = self.cluster.config(self.stream, self.open_, placeholder.of(conn, self.stream))
+        _require_lossless(self.names.connector, config)
+        return config
+
+    def start(self, at: Position) -> Encoding:
+        """Make sure that the stream's own connector runs and loses nothing, and say how it writes values.
+
+        A connector that is there is left as it is. One that is gone is made only where nothing was ever read from
+        it; later that is an operator's decision, since it may have lost its place.
+
+        :raises RefusedError: somebody changed its settings so that something would be lost, or deleted it.
+        :raises ConnectorDown: it does not run.
+        :raises SlotLost: server or slot are not those of the position.
+        """
+        self._require_same_server(at)
+        api, names = self.cluster.connect, self.names
+        found = connect.current(api, names)
+        wanted = self.wanted()
+        if found is None:
+            self._require_unread(at)
+            _log.info("connector %s: starting it from slot %s", names.connector, names.slot)
+            connect.apply(api, names, wanted)
+            return Encoding.of(wanted)
+        require_ours(found, wanted)
+        self._require_running()
+        return Encoding.of(found)
+
+    def source(self, at: Position) -> KafkaSource:
+        """The stream's source from a position on.
+
+        :raises CarveoutError: see :meth:`start` and :class:`KafkaSource`.
+        """
+        encoding, cluster = self.start(at), self.cluster
+        return KafkaSource(
+            cluster.bootstrap, self.names.topic, self.describe, encoding, at, open_side=self.open_,
+            plain_arrays=cluster.plain_arrays, options=cluster.options, watch=rarely(self._require_running),
+        )  # fmt: skip
+
+    def prove(self, probe: bytes, timeout_s: float) -> None:
+        """Start the connector of a stream that has no position yet, and wait until a message comes out of the topic.
+
+        :raises ConnectorFailed: it does not run, or the message does not come in time.
+        """
+        api, names, cluster = self.cluster.connect, self.names, self.cluster
+        wanted = self.wanted()
+        connect.apply(api, names, wanted)
+        if not topic.holds_message(cluster.bootstrap, names.topic, probe, timeout_s, options=cluster.options):
+            raise connect.ConnectorFailed(
+                f"connector {names.connector} runs, but a message does not come out of its topic",
+                unchanged="the open side stays open",
+                next_step=f"carveout doctor {self.stream.context}",
+            )
+
+    def describe(self) -> dict[TableName, Table]:
+        """What the events have to look like, as of now."""
+        with self.closed.connect("tables") as closed, self.open_.connect("tables") as opened:
+            return descriptions(read_tables(closed, self.tables), read_tables(opened, self.tables))
+
+    def _require_same_server(self, at: Position) -> None:
+        with self.open_.connect("stream") as conn:
+            row = conn.execute(
+                "SELECT system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()"
+            ).fetchone()
+            found, database = slot_status(conn, at.slot), conn.info.dbname
+        assert row is not None
+        if row != (at.system_identifier, at.timeline):
+            raise slot_lost(at.slot, f"was on server {at.system_identifier}, timeline {at.timeline}; this is {row}")
+        if not found.exists:
+            raise slot_lost(at.slot, "does not exist")
+        if found.invalidation_reason:
+            raise slot_lost(at.slot, f"was invalidated by the server: {found.invalidation_reason}")
+        if found.plugin != PLUGIN or found.database != database:
+            raise slot_lost(at.slot, f"belongs to plugin {found.plugin} and database {found.database!r}")
+
+    def _require_unread(self, at: Position) -> None:
+        cluster, names = self.cluster, self.names
+        if at.ordinal or not topic.is_empty(cluster.bootstrap, names.topic, options=cluster.options):
+            raise RefusedError(
+                f"connector {names.connector} is gone, and its topic holds events: somebody has deleted it",
+                unchanged="nothing was made, the position was not moved",
+                next_step=f"carveout connector apply {self.stream.context}",
+            )
+        with self.open_.connect("stream") as conn:
+            confirmed = slot_status(conn, at.slot).confirmed_flush_lsn
+        if confirmed is None or confirmed > at.end_lsn:
+            shown = "none" if confirmed is None else format_lsn(confirmed)
+            raise slot_lost(at.slot, f"stands at {shown}, ahead of the stored position {format_lsn(at.end_lsn)}")
+
+    def _require_running(self) -> None:
+        """Restart a failed task once; what fails again needs somebody, and is tried again meanwhile."""
+        api, names = self.cluster.connect, self.names
+        found = connect.status(api, names)
+        if found is None or not found.has_failed:
+            return  # gone, or on its way: what arrives decides
+        _log.warning("connector %s has failed, restarting it: %s", names.connector, found.trace)
+        connect.restart(api, names)
+        try:
+            connect.await_running(api, names)
+        except connect.ConnectorFailed as error:
+            raise ConnectorDown(error.message, unchanged=error.unchanged, next_step=error.next_step) from error
+
+
+def require_ours(found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Refuse a connector under which something would be lost, or that reads another stream.
+
+    :raises RefusedError: names each setting with its reason.
+    """
+    name = wanted["topic.prefix"]
+    _require_lossless(name, found)
+    for key in ("slot.name", "publication.name", "unavailable.value.placeholder", *_ROUTING):
+        if found.get(key) != wanted[key]:
+            shown = "" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted[key]})"
+            raise _refused(name, f"{key} is not the one of this stream{shown}")
+
+
+_ROUTING = ("topic.prefix", "transforms", "transforms.one.regex", "transforms.one.replacement")
+
+
+def _require_lossless(name: str, config: dict[str, str]) -> None:
+    if found := settings.audit(config):
+        raise _refused(name, "; ".join(f"{f.setting}={f.given}: {f.reason} ({f.fix})" for f in found))
+
+
+def _refused(name: str, why: str) -> RefusedError:
+    return RefusedError(
+        f"connector {name}: {why}",
+        unchanged="nothing was read, the connector was left as it is",
+        next_step="take the setting back in [kafka] of context.toml or in Connect (carveout connector apply)",
+    )
+
+
+def rarely(action: Callable[[], None], every_s: float = WATCH_S) -> Callable[[], None]:
+    """The same action, which does nothing where it was called a moment ago."""
+    last = time.monotonic()
+
+    def call() -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= every_s:
+            last = now
+            action()
+
+    return call

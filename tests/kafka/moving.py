@@ -1,0 +1,26 @@
+"""The small bank of the migrator's tests, with its stream through Kafka."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cdc.kafka.connect import Connect
+from cdc.kafka.stack import Stack
+from contexts.databases import Databases
+from tests.migrator.moving import Bank
+
+
+def kafka_bank(folder: Path, pair: Databases, stack: Stack, *, prefix: str, accounts: int = 200) -> Bank:
+    """A bank whose context says ``source = "kafka"``; ``prefix`` sets its topics apart from those of other tests."""
+    bank = Bank.create(folder, pair, accounts=accounts)
+    file = folder / "contexts" / "bank" / "context.toml"
+    section = f'[kafka]\nbootstrap = "${{BANK_KAFKA}}"\nconnect = "${{BANK_CONNECT}}"\ntopic_prefix = "{prefix}"\n'
+    file.write_text('source = "kafka"\n' + file.read_text() + section)
+    bank.environment |= {"BANK_KAFKA": stack.bootstrap, "BANK_CONNECT": stack.connect_url}
+    bank.expand_variables()
+    return bank
+
+
+def api(stack: Stack) -> Connect:
+    """Connect's interface."""
+    return Connect(stack.connect_url, timeout_s=90)
