@@ -13,9 +13,11 @@ import psycopg
 from cdc.names import slot_name
 from cdc.source.slots import slot_status
 from cdc.state import position
+from cdc.state.position import Position
 from contexts.catalog import Table
 from contexts.errors import CarveoutError
 from contexts.model import Side
+from migrator import connector
 from migrator.control import locks, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome, Switch
@@ -40,6 +42,7 @@ def diagnose(run: Run) -> list[str]:
         found += _guarded(run, side, lambda run, side: _side(run, side, migration, switch))
     if migration.state.streams:
         found += _guarded(run, migration.open_side, lambda run, _: _stream(run, migration))
+        found += _connector(run)
     return [*found, *_worker(run, migration)]
 
 
@@ -105,10 +108,24 @@ def _stream(run: Run, migration: Migration) -> Iterator[str]:
             f"! slot {slot_name(migration.stream)!r} is gone from the {migration.open_side} side: changes since the"
             f" stored position cannot be had any more; {_without_slot(migration)}"
         )
-    elif stored and slot.confirmed_flush_lsn and slot.confirmed_flush_lsn > stored.end_lsn:
+    elif _is_ahead(run, slot.confirmed_flush_lsn, stored):
         yield f"! slot {slot_name(migration.stream)!r} is ahead of the stored position: it was re-created or advanced"
     if stored is None:
         yield f"! no position is stored on the {migration.closed_side} side for stream {migration.epoch}"
+
+
+def _is_ahead(run: Run, confirmed: int | None, stored: Position | None) -> bool:
+    """Whether the slot is past what is applied; with Kafka in between, which keeps what it gave, it may be."""
+    return bool(run.context.source == "embedded" and stored and confirmed and confirmed > stored.end_lsn)
+
+
+def _connector(run: Run) -> Iterator[str]:
+    if run.context.source != "kafka":
+        return
+    found = connector.problems(run)
+    yield from (f"! {line}" for line in found)
+    if not found:
+        yield "the connector runs, loses nothing, and its topic keeps everything"
 
 
 def _without_slot(migration: Migration) -> str:

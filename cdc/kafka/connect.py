@@ -194,6 +194,44 @@ def current(connect: Connect, names: Names) -> dict[str, str] | None:
     return found
 
 
+def validate(connect: Connect, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What Connect and the connector's plugin say against a configuration, by setting; they log in to the database.
+
+    :raises ConnectorFailed: there is no such plugin.
+    """
+    kind = wanted["connector.class"]
+    found = connect.call("PUT", f"/connector-plugins/{kind}/config/validate", {"name": "carveout", **wanted})
+    if found is None:
+        raise ConnectorFailed(f"Connect ({connect.url}) has no plugin {kind}", next_step="install Debezium's there")
+    values = [one["value"] for one in found["configs"]]
+    return {value["name"]: "; ".join(value["errors"]) for value in values if value.get("errors")}
+
+
+def offsets(connect: Connect, names: Names) -> list[Any]:
+    """The stored places of a connector that is there; empty where it has none."""
+    found = connect.call("GET", f"{_path(names)}/offsets")
+    return list(found["offsets"]) if found else []
+
+
+def apply_kept(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:
+    """Make a connector again that must go on from its stored place.
+
+    :raises RefusedError: there is none: the connector is not started.
+    :raises ConnectorFailed: as for :func:`apply`.
+    """
+    body = {"name": names.connector, "config": dict(wanted), "initial_state": "STOPPED"}
+    connect.call("POST", "/connectors", body)
+    if not offsets(connect, names):
+        connect.call("DELETE", _path(names))
+        raise RefusedError(
+            f"connector {names.connector}: its stored place is lost, and its slot may stand behind what is missing",
+            unchanged="it was not started, the position was not moved",
+            next_step="the stream cannot be had from here on: carveout abort, carveout prepare, and copy anew",
+        )
+    connect.call("PUT", f"{_path(names)}/resume")
+    return await_running(connect, names, timeout_s)
+
+
 def apply(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:
     """Make or change the connector and wait until its task runs.
 

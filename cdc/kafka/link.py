@@ -92,6 +92,24 @@ class Link:
         self._require_running()
         return Encoding.of(found)
 
+    def placeholder(self) -> str | None:
+        """The stream's placeholder, None where there is none yet; makes nothing."""
+        with self.closed.connect("connector") as conn:
+            return placeholder.read(conn, self.stream)
+
+    def apply(self, at: Position) -> None:
+        """Set the connector to its configuration; one that is gone goes on from its stored place.
+
+        :raises RefusedError: that place is lost, and the topic holds events.
+        """
+        self._require_same_server(at)
+        api, names, cluster = self.cluster.connect, self.names, self.cluster
+        if connect.current(api, names) or topic.is_empty(cluster.bootstrap, names.topic, options=cluster.options):
+            connect.apply(api, names, self.wanted())
+            self._require_running()
+        else:
+            connect.apply_kept(api, names, self.wanted())
+
     def source(self, at: Position) -> KafkaSource:
         """The stream's source from a position on.
 

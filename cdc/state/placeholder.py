@@ -21,9 +21,17 @@ def of(conn: Connection, stream: StreamId) -> str:
         "INSERT INTO carveout.kafka_stream (context, epoch, placeholder) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
         (stream.context, stream.epoch, f"__carveout_unchanged_{secrets.token_hex(16)}"),
     )
+    found = read(conn, stream)
+    assert found is not None
+    return found
+
+
+def read(conn: Connection, stream: StreamId) -> str | None:
+    """The stream's placeholder, or None where there is none yet, or no table for it."""
+    if conn.execute("SELECT to_regclass('carveout.kafka_stream')").fetchone() == (None,):
+        return None
     row = conn.execute(
         "SELECT placeholder FROM carveout.kafka_stream WHERE context = %s AND epoch = %s",
         (stream.context, stream.epoch),
     ).fetchone()
-    assert row is not None
-    return str(row[0])
+    return str(row[0]) if row else None

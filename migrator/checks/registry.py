@@ -22,6 +22,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "inheritance", "triggers", "rules", "functions", "views", "row_security", "large_objects", "types",
     ),
     "state": ("publications", "subscriptions", "leftovers", "target_rows"),
+    "kafka": ("kafka_brokers", "kafka_connect", "kafka_connector", "kafka_columns"),
 }  # fmt: skip
 NAMES: tuple[str, ...] = tuple(name for names in ROOMS.values() for name in names)
 

@@ -34,6 +34,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "pause": ("migrator.cli.lifecycle", "pause", "Stop copying and applying until resume."),
     "resume": ("migrator.cli.switching", "resume", "Go on after a pause, or end a half-done switch."),
     "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
+    "connector": ("migrator.cli.connector", "connector", "Manage the Debezium connector of a context."),
+    "dev": ("migrator.cli.dev", "dev", "Start throw-away services for development."),
     "demo": ("migrator.cli.demo", "demo", "Play the whole move on two embedded servers, under load."),
     "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),
 }

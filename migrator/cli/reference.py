@@ -72,6 +72,11 @@ NOTES = {
     "pause": Note("carveout pause wallet"),
     "resume": Note("carveout resume wallet", (_REFUSED, _HUMAN)),
     "throttle": Note("carveout throttle wallet 20000"),
+    "connector config": Note("carveout connector config wallet"),
+    "connector apply": Note("carveout connector apply wallet --dry-run", (_REFUSED,)),
+    "connector status": Note("carveout connector status wallet --json", (_HUMAN,)),
+    "connector delete": Note("carveout connector delete wallet", (_REFUSED,)),
+    "dev kafka": Note("carveout dev kafka --broker-port 19092"),
     "demo": Note("carveout demo --rate 100", (_DIFFERENCES,)),
     "doctor": Note("carveout doctor wallet", (_HUMAN,)),
 }

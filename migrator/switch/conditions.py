@@ -10,6 +10,7 @@ from psycopg import sql
 from contexts import schema
 from contexts.errors import RefusedError
 from contexts.model import Side
+from migrator import connector
 from migrator.control import intents, workers
 from migrator.control.intents import Kind
 from migrator.executor import Row
@@ -49,6 +50,11 @@ def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
         yield f"the worker is {report.report.get('phase')}, not streaming"
     elif (lag := report.report.get("lag_s", 0.0)) > run.context.options.max_lag_s:
         yield f"the stream is {lag:.1f} s behind (limit {run.context.options.max_lag_s:g} s)"
+
+
+def _connector(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+    if run.context.source == "kafka":
+        yield from connector.problems(run)
 
 
 def _not_paused(run: Run, _from: Side, _to: Side) -> Iterable[str]:
@@ -125,6 +131,7 @@ def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
 
 CONDITIONS: Sequence[Condition] = (
     _worker,
+    _connector,
     _not_paused,
     _same_tables,
     _write_locks,

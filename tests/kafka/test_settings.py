@@ -35,7 +35,8 @@ def test_the_login_and_the_names_are_the_contexts() -> None:
     assert OURS["database.port"] == "5433"
     assert OURS["database.dbname"] == "shop"
     assert OURS["database.sslmode"] == "require"
-    assert OURS["slot.name"] == OURS["publication.name"] == OURS["transforms.one.replacement"] == "carveout_wallet_1"
+    assert OURS["slot.name"] == OURS["transforms.one.replacement"] == "carveout_wallet_1"
+    assert OURS["publication.name"] == "carveout_wallet"
     reference = "${file:/run/secrets/db:password}"
     given = connect.config(NAMES, Database(Side.SHARED, "postgresql://dbz:secret@db/shop"), password=reference)
     assert given["database.password"] == reference

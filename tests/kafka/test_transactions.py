@@ -54,7 +54,8 @@ def event(
 
 def message(xid: int | None, lsn: int, prefix: str = "p") -> dict[str, Any]:
     place = {"id": f"{xid}:{lsn}", "total_order": 1, "data_collection_order": 1} if xid else None
-    source = {"schema": "", "table": "", "lsn": lsn, "txId": xid, "sequence": None, "ts_ms": 1, "ts_us": 1000}
+    sequence = '["1","2"]'
+    source = {"schema": "", "table": "", "lsn": lsn, "txId": xid, "sequence": sequence, "ts_ms": 1, "ts_us": 1000}
     return {"op": "m", "source": source, "transaction": place, "message": {"prefix": prefix, "content": "AP8Q"}}
 
 
@@ -182,3 +183,20 @@ def test_tables_and_columns_that_are_not_known_stop_the_stream(decoder: Decoder)
         record(fresh, boundary("BEGIN", 7, 50))
         with pytest.raises(SchemaMismatch, match=why):
             record(fresh, event("c", 7, 1, after=after))
+
+
+def test_a_connector_that_forgot_its_place_stops_the_stream_unless_it_sends_again(decoder: Decoder) -> None:
+    def forgetful(xid: int, end: int) -> Any:
+        record(decoder, boundary("BEGIN", xid, 50))
+        change = event("c", xid, 1, after=row(xid))
+        change["source"]["sequence"] = '[null,"2"]'
+        record(decoder, change)
+        return record(decoder, boundary("END", xid, end, 1))
+
+    assert forgetful(7, 60).end_lsn == 60, "the first of all knows of none before"
+    assert forgetful(7, 60) is None, "what is sent again proves that nothing is missing"
+    silent = message(None, 80)
+    silent["source"]["sequence"] = '[null,"2"]'
+    assert record(decoder, silent) is None, "no place that is not proven"
+    with pytest.raises(Undecodable, match="began without its place before transaction 8"):
+        forgetful(8, 90)

@@ -1,0 +1,1 @@
+"""Checks of Kafka, Connect and the connector, where the stream goes through them."""
