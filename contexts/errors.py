@@ -86,6 +86,8 @@ class StreamStopped(CarveoutError):
     """The stream stopped rather than skip a change or write a wrong row."""
 
     exit_code = ExitCode.NEEDS_HUMAN
+    #: Start of the commit that it stopped at, where everything before that can be applied nevertheless.
+    applicable_until: int | None = None
 
 
 class SchemaMismatch(StreamStopped):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from contexts.names import TableName as TableName
+from contexts.names import to_table_name
+from contexts.rules import Rule
 from contexts.transport import Kafka
 
 
@@ -36,45 +39,7 @@ class Side(enum.StrEnum):
         return Side.SERVICE if self is Side.SHARED else Side.SHARED
 
 
-class TableName(NamedTuple):
-    """A schema-qualified table name, unquoted."""
-
-    schema: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{_shown(self.schema)}.{_shown(self.name)}"
-
-    @classmethod
-    def parse(cls, text: str) -> TableName:
-        """Read ``table``, ``schema.table`` or ``"Odd Schema"."Odd.Table"``; the schema defaults to ``public``.
-
-        :raises ValueError: where the text is no table name.
-        """
-        parts = [quoted.replace('""', '"') or plain for quoted, plain in _NAME_PART.findall(text)]
-        if not _NAME.fullmatch(text) or not 1 <= len(parts) <= 2:
-            raise ValueError(f"{text!r} is no table name: write schema.table")
-        return cls(parts[0], parts[1]) if len(parts) == 2 else cls("public", parts[0])
-
-
-_PART = r'(?:"((?:[^"]|"")+)"|([^\s".]+))'
-_NAME_PART = re.compile(_PART)
-_NAME = re.compile(rf"{_PART}(?:\.{_PART})?")
-
-
-def _shown(part: str) -> str:
-    return part if re.fullmatch(r"[^\s\".]+", part) else '"' + part.replace('"', '""') + '"'
-
-
-def _to_table_name(value: object) -> TableName:
-    if isinstance(value, TableName):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("a table name is a string: schema.table")
-    return TableName.parse(value)
-
-
-TableField = Annotated[TableName, PlainValidator(_to_table_name), PlainSerializer(str)]
+TableField = Annotated[TableName, PlainValidator(to_table_name), PlainSerializer(str)]
 Privilege = Literal["select", "insert", "update", "delete", "truncate", "references", "trigger"]
 CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -89,6 +54,8 @@ class Table(_Strict):
     name: TableField
     #: How the copy splits it: by ``ctid`` (fast, all parts under one snapshot) or by primary ``key`` ranges.
     copy_by: Literal["auto", "ctid", "key"] = "auto"
+    #: Append every change to ``<table>_versions`` in the service database.
+    versions: bool = False
 
 
 class Grant(_Strict):
@@ -161,6 +128,8 @@ class Context(_Strict):
     #: Where the stream comes from: straight from the server, or from Debezium through Kafka.
     source: Literal["embedded", "kafka"] = "embedded"
     kafka: Kafka | None = None
+    #: What must hold for every transaction that passes.
+    rules: tuple[Rule, ...] = ()
     options: Options = Options()
     #: The folder the context was read from: ``schema/``, ``suites/`` and ``invariants/`` live there.
     folder: Path = Field(default=Path(), exclude=True)
@@ -183,6 +152,12 @@ class Context(_Strict):
                 raise ValueError(f"grants: role {grant.role!r} names tables that do not move: {', '.join(foreign)}")
         if self.source == "kafka" and self.kafka is None:
             raise ValueError('source: "kafka" needs a section [kafka] with bootstrap and connect')
+        for rule in self.rules:
+            if rule.table not in names:
+                raise ValueError(f"rules: {rule.name!r} is about {rule.table}, which does not move")
+        rules = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in rules if rules.count(name) > 1}):
+            raise ValueError(f"rules: two have the name {', '.join(twice)}")
         return self
 
     @property

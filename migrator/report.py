@@ -10,7 +10,7 @@ import psycopg
 
 from contexts import sqlfiles
 from contexts.model import Context, Side
-from migrator import invariants
+from migrator import invariants, rules
 from migrator import verify as verifying
 from migrator.proof import why_not_green, why_not_proven
 from migrator.run import Run
@@ -47,6 +47,8 @@ def gather(run: Run) -> Report:
         invariants=stored_invariants.read(service, number) if number is not None else None,
         parity=stored_parity.read(service, number) if number is not None else None,
         differences=tuple(islice(store.differences(number), MOST_DIFFERENCES)) if number is not None else (),
+        rules=run.context.rules,
+        violations=tuple(rules.read(run.databases, run.name)),
         switches=tuple(_switch(*row) for row in _rows(run, "switches")),
         events=tuple(Event(*row) for row in _rows(run, "events")),
     )
@@ -77,6 +79,7 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
             for shown, result in zip(invariants.to_json(report.invariants), _results(report), strict=True)
         ],
         "parity": _parity(report.parity),
+        "rules": [rules.violation(one) for one in report.violations],
         "switches": [_switch_json(switch) for switch in report.switches],
         "next_steps": [f"carveout status {report.context}"],
         "events": [{"at": e.at, "actor": e.actor, "kind": e.kind, "detail": e.detail} for e in report.events],

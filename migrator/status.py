@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import sql
 
 from contexts.databases import Connection
+from migrator import rules
 from migrator.control import intents, locks, migrations, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome
@@ -34,6 +35,7 @@ def status(run: Run) -> dict[str, Any]:
     worker = _worker(run)
     switch = switches.current(run.control, run.name)
     unproven = why_not_proven(run, migration.open_side) if migration.state.streams else None
+    broken = rules.summary(run.context, run.databases)
     found |= {
         "worker": worker,
         "intents": [
@@ -42,8 +44,10 @@ def status(run: Run) -> dict[str, Any]:
         ],
         "proof": proof.to_json() if (proof := latest_proof(run)) else None,
         "not_proven_because": unproven,
+        "rules": broken,
         "last_switch": _last_switch(run.control, run.name),
-        "next_steps": next_steps(
+        "next_steps": rules.next_steps(run.name, broken["waiting"])
+        + next_steps(
             migration, switch.outcome if switch else None, unproven, worker_runs=bool(worker and worker["running"])
         ),
     }
@@ -90,10 +94,18 @@ def lines(found: dict[str, Any]) -> list[str]:
         )
     if found.get("not_proven_because"):
         shown.append(f"  not ready to switch: {found['not_proven_because']}")
+    shown += _rules(found.get("rules"))
     if switch := found.get("last_switch"):
         shown.append(f"  last switch: to {switch['to']}, {switch['outcome']}{_blocked(switch)}")
     shown += [f"  next: {step}" for step in found["next_steps"]]
     return shown
+
+
+def _rules(rules: dict[str, Any] | None) -> list[str]:
+    if not rules or not (rules["declared"] or rules["violations"]):
+        return []
+    waits = f"; THE STREAM WAITS for {', '.join(rules['waiting'])}" if rules["waiting"] else ""
+    return [f"  rules: {rules['declared']}, broken by {rules['transactions']} transactions{waits}"]
 
 
 def _worker_lines(worker: dict[str, Any]) -> list[str]:

@@ -5,5 +5,9 @@ from cdc.apply.batch import Pending
 from cdc.apply.coverage import FULL, Coverage, Extent
 from cdc.apply.markers import Marker
 from cdc.apply.types import types_of
+from cdc.apply.watch import Interest, Observer, Passed, Passing
 
-__all__ = ["FULL", "Applier", "Coverage", "Extent", "Marker", "Pending", "types_of"]
+__all__ = [
+    "FULL", "Applier", "Coverage", "Extent", "Interest", "Marker", "Observer", "Passed", "Passing", "Pending",
+    "types_of",
+]  # fmt: skip

@@ -18,6 +18,7 @@ from cdc.apply.coverage import FULL, Coverage
 from cdc.apply.markers import Marker
 from cdc.apply.plans import Plans
 from cdc.apply.types import Describe
+from cdc.apply.watch import Observer, Watch
 from cdc.apply.writer import Writer
 from cdc.events import Transaction
 from cdc.lsn import format_lsn
@@ -52,12 +53,14 @@ class Applier:
         owner: uuid.UUID,
         coverage: Coverage = FULL,
         source_type: Describe | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Connect and take the stream over: from here on no other worker can commit.
 
         :param coverage: what the copy has brought; see :class:`Coverage`.
         :param source_type: describes the open side's types (:func:`cdc.apply.types_of`), to compare those of users
             and extensions; without it only built-in types are compared.
+        :param observers: are shown what passes; only on tables that the copy has wholly brought.
         :raises StreamStopped: the stream has no position.
         :raises DatabaseUnreachable: no server answered.
         :raises AccessDenied: a right is missing.
@@ -70,13 +73,16 @@ class Applier:
         self._idled_s = float("-inf")
         self._writer = Writer(self._conn, stream.context)
         plans = Plans(self._conn, stream.context, tables, coverage, source_type)
-        self._collector = Collector(plans, self._writer, options.batch_rows, options.batch_mb * MB)
+        self._watch = Watch(self._conn, plans, observers) if observers else None
+        self._collector = Collector(plans, self._writer, options.batch_rows, options.batch_mb * MB, self._watch)
         #: The durable position.
         self.position: Position
         #: What the last commit applied.
         self.markers: list[Marker] = []
         with self._all_or_nothing():
             self.position = position.take(self._conn, stream, owner)
+            if self._watch:
+                self._watch.opened()
             self._conn.commit()
         self._batch = Batch(self.position.end_lsn)
 
@@ -106,9 +112,13 @@ class Applier:
             if transaction.end_lsn <= batch.end_lsn:
                 _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
                 return
+            if self._watch:
+                self._watch.begin(transaction)
             for message in self._collector.add(transaction.changes, transaction.bytes):
                 if marker := markers.read(message, self._stream.context, transaction.end_lsn):
                     batch.markers.append(marker)
+            if self._watch:
+                self._watch.end()
             batch.add(transaction)
 
     def commit(self, ordinal: int | None = None) -> int:
@@ -124,6 +134,8 @@ class Applier:
         with self._all_or_nothing():
             self._collector.flush()
             kill_point("apply.rows_written")
+            if self._watch:
+                self._watch.before_commit()
             markers.store(self._conn, self._stream.context, batch.markers)
             if any(marker.kind == markers.FENCE for marker in batch.markers):
                 self._writer.recent.store(self._conn, self._stream.context)
@@ -133,6 +145,8 @@ class Applier:
             ))  # fmt: skip
         self.markers = batch.markers
         self._writer.committed()
+        if self._watch:
+            self._watch.committed()
         return self.position.end_lsn
 
     def idle(self, lsn: int, ordinal: int | None = None) -> int | None:

@@ -8,6 +8,7 @@ from itertools import islice
 from cdc.apply.compact import RowChange
 from cdc.apply.plan import Plan
 from cdc.apply.plans import Plans
+from cdc.apply.watch import Watch
 from cdc.apply.writer import Writer
 from cdc.events import Change, Delete, Message, Relation, Truncate, Value
 
@@ -17,11 +18,14 @@ _SLICE = 256
 class Collector:
     """Rows wait in logs, one per table and in source order; a full chunk or a TRUNCATE writes them all."""
 
-    def __init__(self, plans: Plans, writer: Writer, max_rows: int, max_bytes: float) -> None:
+    def __init__(
+        self, plans: Plans, writer: Writer, max_rows: int, max_bytes: float, watch: Watch | None = None
+    ) -> None:
         self._plans = plans
         self._writer = writer
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._watch = watch
         self._logs: dict[Plan, list[RowChange]] = {}
         self._by_relation: dict[Relation, list[RowChange]] = {}
         self._rows = 0
@@ -35,7 +39,7 @@ class Collector:
         is_large = total_bytes > self._max_bytes
         source = iter(changes)
         while some := list(islice(source, _SLICE)):
-            yield from self._collect(some)
+            yield from self._collect(self._watch.shown(some) if self._watch else some)
             self._rows += len(some)
             if is_large:
                 self._bytes += sum(map(_weight, some))
@@ -46,6 +50,8 @@ class Collector:
 
     def flush(self) -> None:
         """Write everything that was collected."""
+        if self._watch:
+            self._watch.before_write()
         for plan, log in self._logs.items():
             self._writer.write(plan, log)
         self._logs.clear()

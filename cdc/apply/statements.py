@@ -151,6 +151,24 @@ def _where(plan: Plan, match: Places, nulls: Places, first: int) -> sql.Composab
     return one.format(table(plan), _all(conditions))
 
 
+def current(plan: Plan, places: Places) -> sql.Composed:
+    """Read ``places`` of the rows whose keys are given: one array of texts for each column of the key."""
+    keys = [sql.Identifier(f"k{number}") for number in range(1, len(plan.key) + 1)]
+    arrays = _commas(sql.SQL("${}::pg_catalog.text[]").format(sql.SQL(str(n))) for n in range(1, len(keys) + 1))
+    match = _all(
+        equal(
+            sql.SQL("{}.{}").format(OLD, column(plan, place)),
+            sql.SQL("k.{}::").format(key) + sql.SQL(plan.target.casts[plan.name(place)]),
+            plan.operator(place),
+        )
+        for place, key in zip(plan.key, keys, strict=True)
+    )
+    chosen = _commas(sql.SQL("{}.{}").format(OLD, column(plan, place)) for place in places)
+    return sql.SQL("SELECT {} FROM {} AS t, ROWS FROM (pg_catalog.unnest({})) AS k ({}) WHERE {}").format(
+        chosen, table(plan), arrays, _commas(keys), match
+    )
+
+
 # -- whole tables -----------------------------------------------------------------------------------------------
 
 

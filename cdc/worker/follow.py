@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from cdc.apply import FULL, Applier, Coverage, types_of
+from cdc.apply import FULL, Applier, Coverage, Observer, types_of
 from cdc.names import publication_name, slot_name
 from cdc.source.base import Source
 from cdc.source.embedded import EmbeddedSource
@@ -17,7 +17,7 @@ from cdc.state.position import Position, StreamId
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Database
-from contexts.errors import SchemaMismatch
+from contexts.errors import SchemaMismatch, StreamStopped
 from contexts.model import Context
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def follow(opened: Callable[[], AbstractContextManager[Stream]], work: Callable[
     """Do ``work`` with an open stream.
 
     Where it stops at a table that does not fit any more, everything before that is applied first: the revision
-    that makes the table fit what comes may make it unfit for what came before.
+    that makes the table fit what comes may make it unfit for what came before. So it is where an observer stops it.
 
     :raises CarveoutError: the stream cannot go on.
     """
@@ -60,10 +60,13 @@ def follow(opened: Callable[[], AbstractContextManager[Stream]], work: Callable[
     try:
         with opened() as stream:
             return work(stream)
-    except SchemaMismatch:
-        if stream is not None and stream.unapplied_until is not None:
+    except StreamStopped as error:
+        until = error.applicable_until
+        if stream is not None and isinstance(error, SchemaMismatch):
+            until = stream.unapplied_until
+        if until is not None:
             with opened() as again:
-                again.catch_up(stream.unapplied_until)
+                again.catch_up(until)
         raise
 
 
@@ -79,6 +82,8 @@ class Following:
     signals: Signals
     #: Folder for transactions too large for memory.
     spool: Path
+    #: Makes the observers of one opened stream.
+    observers: Callable[[], Sequence[Observer]] = tuple
 
     @contextmanager
     def opened(self, coverage: Coverage = FULL) -> Iterator[Stream]:
@@ -95,6 +100,7 @@ class Following:
                     coverage=coverage,
                     # Debezium sends no types: its source describes the tables as they are on the closed side.
                     source_type=types_of(self.open_ if self.context.source == "embedded" else self.closed),
+                    observers=self.observers(),
                 )
             ) as applier,
             closing(

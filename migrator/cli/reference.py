@@ -64,6 +64,8 @@ NOTES = {
     "status": Note("carveout status wallet --watch"),
     "verify": Note("carveout verify wallet", (_DIFFERENCES, _REFUSED)),
     "differences": Note("carveout differences wallet --format csv", (_DIFFERENCES,)),
+    "rules list": Note("carveout rules list wallet", (_HUMAN,)),
+    "rules accept": Note("carveout rules accept wallet service-3 --reason 'a correction by hand'", (_REFUSED,)),
     "report": Note("carveout report wallet -o wallet.html"),
     "cutover": Note("carveout cutover wallet --json", (_REFUSED, _HUMAN)),
     "rollback": Note("carveout rollback wallet", (_REFUSED, _HUMAN)),

@@ -20,11 +20,14 @@ from migrator.executor import retry_locks
 from migrator.run import Run, Step
 from migrator.sides import gate, route, writelock
 from migrator.steps.transport import Topic
+from validations import rules
 from validations.parity.finding import Finding
 from validations.parity.grants import grants
 
 #: How long prepare tries to get the short locks that making a trigger takes.
 LOCK_PATIENCE_S = 120.0
+#: What the closed side keeps of a context's streams.
+_OF_A_STREAM = ("position", "copy_part", "copy_key", "recent_key", "marker", "kafka_stream", "rule_violation")
 
 
 class ControlSchema:
@@ -45,6 +48,7 @@ class ControlSchema:
 def _install(database: Database) -> None:
     stream_state.install(database)
     sides.install(database)
+    rules.install(database)
     if database.side is Side.SHARED:
         control.install(database)
 
@@ -196,7 +200,7 @@ def drop_stream(run: Run, side: Side) -> None:
             partial(drop_slot, executor.connection(side), slot),
         )
     executor.write(side, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(publication_name(run.name))))
-    for table in ("position", "copy_part", "copy_key", "recent_key", "marker", "kafka_stream"):
+    for table in _OF_A_STREAM:
         if executor.read(side, sql.SQL("SELECT to_regclass({})").format(sql.Literal(f"carveout.{table}")))[0][0]:
             executor.write(
                 side,

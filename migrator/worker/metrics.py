@@ -23,6 +23,7 @@ GAUGES = {
     "carveout_lag_bytes": ("lag_bytes", "WAL between the open side and what is applied"),
     "carveout_applied_rows_total": ("rows", "Rows applied by this worker"),
     "carveout_applied_transactions_total": ("transactions", "Source transactions applied by this worker"),
+    "carveout_rule_violations_total": ("rule_violations", "Rows and groups that broke a stream rule, ever"),
     "carveout_paused": ("paused", "1 while the worker is paused or throttled"),
     "carveout_failed": ("error", "1 while the worker reports an error"),
 }

@@ -11,6 +11,7 @@ from cdc.source.slots import slot_status
 from contexts.databases import Connection, Databases
 from contexts.model import Context, Side
 from migrator.control.migrations import Migration
+from validations.rules import store
 
 _ACTIVE_SESSIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend'"
@@ -42,7 +43,9 @@ class Monitor:
         assert row is not None
         slot = slot_status(conn, slot_name(migration.stream))
         lag_bytes = max(0, parse_lsn(row[0]) - stream["end_lsn"])
+        broken = sum(store.count(self._connection(side), self._context.name) for side in Side)
         return {
+            "rule_violations": broken,
             "end_lsn": format_lsn(stream["end_lsn"]),
             "lag_bytes": lag_bytes,
             # A stream that is stuck does not report: its silence counts.

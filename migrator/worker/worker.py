@@ -25,6 +25,7 @@ from migrator.control.migrations import Migration
 from migrator.lifecycle import State, Work
 from migrator.worker.control import ControlTask
 from migrator.worker.copying import CopyProgressTask
+from migrator.worker.observers import observers_of
 
 IDLE_S = 0.2
 BACKOFF_S = (0.2, 30.0)
@@ -131,7 +132,10 @@ class ContextWorker:
     def _follow(self, migration: Migration) -> None:
         signals = self._control.assign(migration)
         open_, closed = self._sides(migration)
-        following = Following(open_, closed, self._context, migration.stream, self._owner, signals, self._spool)
+        following = Following(
+            open_, closed, self._context, migration.stream, self._owner, signals, self._spool,
+            observers_of(self._context, migration.stream, self._databases, closed),
+        )  # fmt: skip
         follow(following.opened, self._run_stream)
 
     def _run_stream(self, stream: Stream) -> None:

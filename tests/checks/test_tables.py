@@ -15,6 +15,7 @@ BLOCKER, WARNING, INFO = Severity.BLOCKER, Severity.WARNING, Severity.INFO
 QUIET_WHEN_CLEAN = (
     "tables", "keys", "full_identity", "generated_columns", "foreign_keys", "partitions", "inheritance", "triggers",
     "rules", "functions", "views", "row_security", "large_objects", "types", "sequences",
+    "stream_rules",
 )  # fmt: skip
 
 
@@ -396,3 +397,38 @@ def test_row_security_must_be_bypassed_and_moved(case: Case, role: Callable[...,
     case.sql(SERVICE, "CREATE SCHEMA app", "CREATE TABLE app.accounts (id int PRIMARY KEY)")
     case.sql(SERVICE, *statements_of(missing.fix), "CREATE POLICY mine ON app.accounts USING (true)")
     assert case.find("row_security") == []
+
+
+UNJUDGEABLE: dict[str, tuple[dict[str, object], str]] = {
+    "no column": ({"kind": "immutable", "columns": ["nowhere"]}, "there is no column nowhere"),
+    "generated": ({"kind": "immutable", "columns": ["twice"]}, "column twice is generated"),
+    "no number": ({"kind": "balance", "column": "rate"}, "column rate is double precision, no exact number"),
+    "a day": ({"kind": "monotonic", "column": "day"}, "column day is date, no exact number"),
+}
+
+
+@pytest.mark.parametrize("what", UNJUDGEABLE)
+def test_a_stream_rule_that_cannot_be_judged(case: Case, what: str) -> None:
+    rule, message = UNJUDGEABLE[what]
+    case.sql(
+        SHARED,
+        "ALTER TABLE app.accounts ADD rate float8, ADD day date, ADD twice int GENERATED ALWAYS AS (id * 2) STORED",
+    )
+    case.declare(rules=[{"name": "r", "table": "app.accounts", **rule}])
+    found = case.only("stream_rules")
+    assert (found.severity, found.object, found.message.startswith(f"rule r: {message}")) == (
+        BLOCKER, "app.accounts", True,
+    )  # fmt: skip
+
+
+def test_a_rule_about_changes_on_a_partitioned_table(case: Case) -> None:
+    case.sql(SHARED, "CREATE TABLE app.p (id int PRIMARY KEY, state text) PARTITION BY RANGE (id)")
+    moves = {"name": "r", "kind": "transitions", "table": "app.p", "column": "state", "allowed": {}}
+    adds = {"name": "a", "kind": "append_only", "table": "app.p"}
+    case.declare("app.p", rules=[moves, adds])
+    assert "transitions cannot be judged on a partitioned table" in case.only("stream_rules").message
+
+
+def test_a_rule_that_can_be_judged(case: Case) -> None:
+    case.declare(rules=[{"name": "b", "kind": "balance", "table": "app.accounts", "column": "balance"}])
+    assert case.find("stream_rules") == []

@@ -85,6 +85,11 @@ class Bank:
             conn.execute("INSERT INTO bank.entry (account, amount) SELECT id, balance FROM bank.account")
         return bank
 
+    def declare(self, toml: str) -> None:
+        """Add to the context's declaration."""
+        with (self.folder / "contexts" / self.name / "context.toml").open("a") as file:
+            file.write(f"\n{toml}\n")
+
     @property
     def context(self) -> Context:
         return load_context(load_project(self.folder), self.name)

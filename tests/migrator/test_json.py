@@ -19,6 +19,7 @@ from tests.test_repo import ROOT
 COMMON = {"version", "context", "next_steps"}
 #: Keys of a status that a planned context has; the page says "From `prepared` on" of the others.
 PLANNED = {"state", "open_side", "epoch", "updated_at"}
+DOCUMENTS = ["plan", "verify", "report", "cutover", "doctor", "schema check", "status", "rules list"]
 INVARIANT = """-- proves: no account is below zero
 -- severity: error
 -- sides: shared, service
@@ -41,6 +42,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
     invariants = bank.folder / "contexts" / "bank" / "invariants"
     invariants.mkdir()
     (invariants / "nobody_owes.sql").write_text(INVARIANT)
+    bank.declare('[[rules]]\nname = "fixed"\nkind = "immutable"\ntable = "bank.account"\ncolumns = ["balance"]')
     found: dict[str, dict[str, Any]] = {}
 
     def run(name: str, *arguments: str, expect: int = 0) -> None:
@@ -63,10 +65,11 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         run("verify back", "verify", "bank")
         run("rollback", "rollback", "bank")
         run("report", "report", "bank")
+        run("rules list", "rules", "list", "bank")
     return found
 
 
-@pytest.mark.parametrize("name", ["plan", "verify", "report", "cutover", "doctor", "schema check", "status"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_document_has_the_keys_of_its_page(documents: dict[str, dict[str, Any]], name: str) -> None:
     common = COMMON - {"next_steps"} if name == "plan" else COMMON
     assert documents[name].keys() == common | documented(name)
@@ -87,6 +90,8 @@ def test_a_rollback_has_the_shape_of_a_cutover(documents: dict[str, dict[str, An
         ("status.worker", lambda all_: all_["status"]["worker"]),
         ("status.worker.copy", lambda all_: all_["status"]["worker"]["copy"]),
         ("status.proof", lambda all_: all_["status"]["proof"]),
+        ("status.rules", lambda all_: all_["status"]["rules"]),
+        ("rules list.violations", lambda all_: all_["rules list"]["violations"][0]),
         ("status.last_switch", lambda all_: all_["status"]["last_switch"]),
     ],
 )

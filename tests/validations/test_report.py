@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from contexts.model import Side, TableName
+from contexts.rules import AppendOnly
 from tests.conftest import need
 from validations.diff.model import Difference, DiffResult, Kind, Method, TableResult
 from validations.invariants.model import Checked, Invariant, Outcome, Result, Severity, Violation
@@ -20,6 +21,8 @@ from validations.invariants.model import Kind as Answer
 from validations.parity.finding import Parity
 from validations.report import chart, page
 from validations.report.model import Event, Report, Switch
+from validations.rules.model import Recorded
+from validations.rules.model import Violation as RuleViolation
 
 AT = dt.datetime(2026, 5, 1, 12, 0, tzinfo=dt.UTC)
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\u202egpj.\x00\x1b[31m"
@@ -66,6 +69,7 @@ def hostile() -> Report:
     cells = ((HOSTILE, HOSTILE), ("null", None))
     broken = Outcome(Side.SHARED, HOSTILE), Outcome(Side.SERVICE, rows=9, violations=(Violation(cells, cells),))
     parts = {HOSTILE: 2.0}
+    ruled = RuleViolation(HOSTILE, HOSTILE, "report", table, 1, 1, AT, 1, [{HOSTILE: HOSTILE}])
     difference = Difference((HOSTILE,), Kind.DIFFERENT, (HOSTILE,), 1, (HOSTILE,), (None,))
     return replace(
         given, context=HOSTILE, description=HOSTILE, state=HOSTILE, verification=result, problem=HOSTILE,
@@ -73,6 +77,8 @@ def hostile() -> Report:
         parity=Parity((HOSTILE,), (HOSTILE,), (HOSTILE,)), differences=((table, difference),),
         switches=(Switch(Side.SHARED, Side.SERVICE, HOSTILE, AT, None, 1.0, parts, reason=HOSTILE),),
         events=(Event(AT, HOSTILE, "state", {"to": HOSTILE, HOSTILE: [HOSTILE]}),),
+        rules=(AppendOnly(name="ledger", kind="append_only", table=table),),
+        violations=(Recorded(Side.SERVICE, 1, 1, ruled, AT, AT, HOSTILE, HOSTILE),),
     )  # fmt: skip
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contexts.model import Side, TableName
+from contexts.rules import Rule
 from validations.diff.model import Difference, DiffResult
 from validations.invariants.model import Checked
 from validations.parity.finding import Parity
+from validations.rules.model import Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ class Report:
     switches: tuple[Switch, ...] = ()
     #: The oldest one first.
     events: tuple[Event, ...] = ()
+    #: The context's stream rules, and what broke one, the oldest first.
+    rules: tuple[Rule, ...] = ()
+    violations: tuple[Recorded, ...] = ()
 
     @property
     def passed(self) -> bool:

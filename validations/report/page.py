@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from string import Template
 
-from validations.report import sections
+from validations.report import ruling, sections
 from validations.report.markup import Markup, join, tag
 from validations.report.model import Report
 
@@ -20,6 +20,7 @@ def render(report: Report) -> str:
         sections.compared(result),
         sections.differences(report.differences, result.differences if result else 0),
         sections.invariants(report.invariants),
+        ruling.rules(report.rules, report.violations),
         sections.surroundings(report.parity),
         sections.timeline(report),
         sections.events(report.events),
