@@ -28,11 +28,18 @@ class BarrierFailed(CarveoutError):
 
 
 class WorkerBarriers:
-    """Barriers of one context's live stream; each call asks for a new one."""
+    """Barriers of one context's live stream; each call asks for a new one.
 
-    def __init__(self, context: Context, databases: Databases) -> None:
+    :param hold_s: the worker applies nothing before the block is left, or for so long at most.
+    :param recent_keys: the worker stores the keys changed last, so that the closed snapshot has them.
+    """
+
+    def __init__(
+        self, context: Context, databases: Databases, *, hold_s: float = 0.0, recent_keys: bool = False
+    ) -> None:
         self._context = context
         self._databases = databases
+        self._payload = {"hold_s": hold_s, "recent_keys": recent_keys}
 
     @contextmanager
     def __call__(self) -> Iterator[Barrier]:
@@ -44,21 +51,30 @@ class WorkerBarriers:
         with ExitStack() as stack:
             conn = stack.enter_context(self._databases.shared.connect(f"barrier/{self._context.name}"))
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-            intent = intents.request(conn, self._context.name, Kind.BARRIER)
+            payload = {**self._payload, "session": conn.info.backend_pid}
+            intent = intents.request(conn, self._context.name, Kind.BARRIER, payload)
             try:
-                answer = self._await(conn, intent.id)
-                side = migrations.read(conn, self._context.name).open_side
-                barrier = Barrier(
-                    answer["lsn"],
-                    side,
-                    _import(stack, self._databases[side], answer["open_snapshot"]),
-                    _import(stack, self._databases[side.other], answer["closed_snapshot"]),
-                )
+                barrier = self._imported(stack, conn, self._await(conn, intent.id))
             except BaseException:
                 intents.answer(conn, intent, IntentState.CANCELLED, {})
                 raise
-            intents.answer(conn, intent, IntentState.DONE, {"lsn": answer["lsn"]})
-            yield barrier
+            if not self._payload["hold_s"]:  # the worker goes on at once
+                intents.answer(conn, intent, IntentState.DONE, {"lsn": barrier.lsn})
+                yield barrier
+                return
+            try:
+                yield barrier
+            finally:
+                intents.answer(conn, intent, IntentState.DONE, {"lsn": barrier.lsn})
+
+    def _imported(self, stack: ExitStack, conn: Connection, answer: dict[str, Any]) -> Barrier:
+        side = migrations.read(conn, self._context.name).open_side
+        return Barrier(
+            answer["lsn"],
+            side,
+            _import(stack, self._databases[side], answer["open_snapshot"]),
+            _import(stack, self._databases[side.other], answer["closed_snapshot"]),
+        )
 
     def _await(self, conn: Connection, intent_id: int) -> dict[str, Any]:
         deadline = time.monotonic() + self._context.options.barrier_timeout_s + GRACE_S

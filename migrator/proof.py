@@ -63,7 +63,7 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
     result = proof.result
     if reason := why_not_green(run.context, run.databases.service, result):
         return reason
-    if result.open_side is not open_side or _is_from_before_a_switch(run, result):
+    if result.open_side is not open_side or is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
     if proof.age_s > limit_s:
         return f"the last verification is {proof.age_s:.0f} s old (limit {limit_s:.0f} s)"
@@ -83,6 +83,7 @@ def why_not_green(context: Context, service: Database, result: DiffResult) -> st
     return invariants.why_not_proven(context, service, result.verification)
 
 
-def _is_from_before_a_switch(run: Run, result: DiffResult) -> bool:
+def is_from_before_a_switch(run: Run, result: DiffResult) -> bool:
+    """Whether the sides were the other way round when it began."""
     last = run.executor.read(Side.SHARED, _LAST_SWITCH, (run.name,))[0][0]
     return last is not None and last > result.started_at

@@ -170,6 +170,12 @@ class Applier:
             ))  # fmt: skip
         return lsn
 
+    def store_recent_keys(self) -> None:
+        """Store the keys changed last on the closed side; only where nothing is pending."""
+        with self._all_or_nothing():
+            self._writer.recent.store(self._conn, self._stream.context)
+            self._conn.commit()
+
     def close(self) -> None:
         """Roll back what is open and disconnect; safe to call twice."""
         self._is_open = False

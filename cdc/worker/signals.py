@@ -11,6 +11,14 @@ from typing import Any, Protocol
 class BarrierRequest(Protocol):
     """Somebody wants snapshots of both sides at one position."""
 
+    @property
+    def hold_s(self) -> float:
+        """Nothing is applied after the barrier until it is released, or so long at most; 0: the stream goes on."""
+
+    @property
+    def wants_recent_keys(self) -> bool:
+        """Whether the keys changed last are stored on the closed side, before its snapshot is taken."""
+
     def reached(self, snapshots: BarrierSnapshots) -> bool:
         """Hand the snapshots over; False where nobody wants them any more."""
 

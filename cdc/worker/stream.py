@@ -16,6 +16,7 @@ from contexts.errors import CarveoutError
 from contexts.model import Options
 
 POLL_S = 0.2
+HOLD_POLL_S = 0.05
 IDLE_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -173,16 +174,31 @@ class Stream:
 
     def _barrier(self, request: BarrierRequest) -> None:
         self._commit()
+
+        def apply_until(lsn: int) -> bool:
+            reached = self.catch_up(lsn)
+            if reached and request.wants_recent_keys:
+                self._applier.store_recent_keys()
+            return reached
+
         held = make_barrier(
             self._open,
             self._closed,
             self._context,
             timeout_s=self._options.barrier_timeout_s,
-            apply_until=self.catch_up,
+            apply_until=apply_until,
             request=request,
         )
         if held:
             self._held.append(held)
+            self._hold(held, request.hold_s)
+
+    def _hold(self, held: HeldBarrier, limit_s: float) -> None:
+        """Apply nothing while the closed side is put right at exactly this position."""
+        until = time.monotonic() + limit_s
+        while time.monotonic() < until and not held.close_if_released():
+            if self._signals.stop.wait(HOLD_POLL_S):
+                return
 
     def _release_barriers(self) -> None:
         if self._held:

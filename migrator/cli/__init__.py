@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "verify": ("migrator.cli.verify", "verify", "Prove that both sides hold the same rows, under live writes."),
     "differences": ("migrator.cli.verify", "differences", "List the keys that the last verification found."),
     "rules": ("migrator.cli.rules", "rules", "Show and accept violations of stream rules."),
+    "repair": ("migrator.cli.repair", "repair", "Copy differing rows again to the closed side."),
     "report": ("migrator.cli.report", "report", "Write the proof and the history as one HTML file."),
     "cutover": ("migrator.cli.switching", "cutover", "Open the service side."),
     "rollback": ("migrator.cli.switching", "rollback", "Open the shared side again, with all writes."),

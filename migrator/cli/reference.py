@@ -66,6 +66,7 @@ NOTES = {
     "differences": Note("carveout differences wallet --format csv", (_DIFFERENCES,)),
     "rules list": Note("carveout rules list wallet", (_HUMAN,)),
     "rules accept": Note("carveout rules accept wallet service-3 --reason 'a correction by hand'", (_REFUSED,)),
+    "repair": Note("carveout repair wallet --table wallet.accounts --key 7 --dry-run", (_DIFFERENCES, _REFUSED)),
     "report": Note("carveout report wallet -o wallet.html"),
     "cutover": Note("carveout cutover wallet --json", (_REFUSED, _HUMAN)),
     "rollback": Note("carveout rollback wallet", (_REFUSED, _HUMAN)),

@@ -8,7 +8,7 @@ import logging
 import psycopg
 
 from cdc.worker.signals import BarrierSnapshots
-from contexts.databases import Database
+from contexts.databases import Connection, Database
 from migrator.control import intents
 from migrator.control.intents import Intent, IntentState
 
@@ -22,6 +22,16 @@ class IntentBarrier:
         self._shared = shared
         self._intent = intent
 
+    @property
+    def hold_s(self) -> float:
+        """How long nothing is applied, unless the intent is settled before."""
+        return float(self._intent.payload.get("hold_s", 0.0))
+
+    @property
+    def wants_recent_keys(self) -> bool:
+        """Whether the requester re-checks the keys changed last."""
+        return bool(self._intent.payload.get("recent_keys", False))
+
     def reached(self, snapshots: BarrierSnapshots) -> bool:
         """Hand the snapshots over; False where the request was cancelled."""
         return self._answer(IntentState.ACCEPTED, dataclasses.asdict(snapshots))
@@ -31,12 +41,17 @@ class IntentBarrier:
         self._answer(IntentState.FAILED, {"reason": reason})
 
     def is_released(self) -> bool:
-        """Whether the requester has settled the intent, or cannot be asked any more."""
+        """Whether the requester has settled the intent, is gone, or cannot be asked any more."""
         try:
             with self._shared.connect("barrier") as conn:
-                return intents.read(conn, self._intent.id).state is not IntentState.ACCEPTED
+                accepted = intents.read(conn, self._intent.id).state is IntentState.ACCEPTED
+                return not (accepted and self._requester_is_there(conn))
         except psycopg.Error:
             return True
+
+    def _requester_is_there(self, conn: Connection) -> bool:
+        gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
+        return conn.execute(gone, (self._intent.payload.get("session"),)).fetchone() != (True,)
 
     def _answer(self, state: IntentState, result: dict[str, object]) -> bool:
         with self._shared.connect("barrier") as conn:

@@ -8,6 +8,9 @@ from contexts.databases import Databases
 
 
 class Request:
+    hold_s = 0.0
+    wants_recent_keys = False
+
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.snapshots: list[BarrierSnapshots] = []

@@ -19,7 +19,7 @@ from tests.test_repo import ROOT
 COMMON = {"version", "context", "next_steps"}
 #: Keys of a status that a planned context has; the page says "From `prepared` on" of the others.
 PLANNED = {"state", "open_side", "epoch", "updated_at"}
-DOCUMENTS = ["plan", "verify", "report", "cutover", "doctor", "schema check", "status", "rules list"]
+DOCUMENTS = ["plan", "verify", "repair", "report", "cutover", "doctor", "schema check", "status", "rules list"]
 INVARIANT = """-- proves: no account is below zero
 -- severity: error
 -- sides: shared, service
@@ -57,6 +57,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         bank.pay(Side.SHARED, 1, 2)
         run("schema check", "schema", "check", "bank")
         run("verify", "verify", "bank")
+        run("repair", "repair", "bank", "--table", "bank.account", "--key", "1")
         run("cutover", "cutover", "bank")
         bank.await_streaming()
         bank.cli("throttle", "bank", "100000")

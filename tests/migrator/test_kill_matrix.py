@@ -70,7 +70,7 @@ def payments(bank: Bank) -> Iterator[Payments]:
 
 
 def test_every_phase_has_its_test() -> None:
-    assert {point.split(".")[0] for point in POINTS} == {"copy", "apply", "verify", "switch", "complete"}
+    assert {point.split(".")[0] for point in POINTS} == {"copy", "apply", "verify", "repair", "switch", "complete"}
     assert points("switch").index("switch.committed") > 0
 
 

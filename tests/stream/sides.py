@@ -84,6 +84,9 @@ class MortalSource:
 class Barrier:
     """A request that keeps the snapshots until it is released."""
 
+    hold_s = 0.0
+    wants_recent_keys = False
+
     def __init__(self) -> None:
         self.answer: queue.Queue[BarrierSnapshots | str] = queue.Queue()
         self.released = threading.Event()

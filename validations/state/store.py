@@ -102,10 +102,10 @@ class Verifications:
         with self._connect() as session:
             return self._result(session, verification)
 
-    def latest(self) -> DiffResult | None:
-        """The newest verification of the context, finished or not."""
+    def latest(self, *kinds: str) -> DiffResult | None:
+        """The newest verification of these kinds (full, delta, sample; full where none is named), finished or not."""
         with self._connect() as session:
-            row = session.execute(_SQL["latest"], (self.context,)).fetchone()
+            row = session.execute(_SQL["latest"], (self.context, list(kinds or ("full",)))).fetchone()
             return self._result(session, row[0]) if row else None
 
     def differences(self, verification: int) -> Iterator[tuple[TableName, Difference]]:

@@ -67,4 +67,4 @@ SELECT table_schema, table_name, key, kind, columns, count, open_values, closed_
 FROM carveout.verification_difference WHERE verification = %s
 
 -- name: latest
-SELECT id FROM carveout.verification WHERE context = %s ORDER BY id DESC LIMIT 1
+SELECT id FROM carveout.verification WHERE context = %s AND kind = ANY (%s) ORDER BY id DESC LIMIT 1

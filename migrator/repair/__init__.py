@@ -1,0 +1,1 @@
+"""Puts differing rows of the closed side right, key by key."""
