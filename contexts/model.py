@@ -110,6 +110,10 @@ class Options(_Strict):
     sequence_margin: Annotated[int, Field(ge=0)] = 1_000
     #: How long a barrier waits for the transactions that run when it starts.
     barrier_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    #: What becomes of lockstep when the audit finds a difference: it is left (none), or only recorded (any).
+    lockstep_tolerance: Literal["none", "any"] = "none"
+    #: How long the stream must have shown no writer without the shim before lockstep may begin.
+    lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
     #: The worker pauses the copy while the shared database has more active sessions than this (0: never).
     throttle_active_sessions: Annotated[int, Field(ge=0)] = 0
     #: The worker pauses the copy and the stream while a trivial query there takes longer than this (0: never).

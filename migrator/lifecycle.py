@@ -28,6 +28,8 @@ class State(enum.StrEnum):
     COPYING = "copying"
     #: Set by the worker when the copy is done, and by a rollback. ``verify`` and ``cutover`` wait for it.
     STREAMING = "streaming"
+    #: Set by ``dual-write on``: applications write both sides. ``dual-write off`` and ``cutover`` lead on.
+    LOCKSTEP = "lockstep"
     #: Set by the switch for the time that it runs. ``resume`` waits for it when the driver has died.
     SWITCHING = "switching"
     #: Set by a cutover. ``rollback`` and ``complete`` wait for it.
@@ -47,7 +49,7 @@ class State(enum.StrEnum):
         match self:
             case State.PREPARED | State.COPYING:
                 return Work.COPY
-            case State.STREAMING | State.SWITCHING | State.SWITCHED:
+            case State.STREAMING | State.LOCKSTEP | State.SWITCHING | State.SWITCHED:
                 return Work.FOLLOW
             case State.PLANNED | State.COMPLETING | State.ABORTING:
                 return Work.WAIT
@@ -64,7 +66,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.PLANNED: frozenset({State.PREPARED, State.ABORTING}),
     State.PREPARED: frozenset({State.COPYING, State.ABORTING}),
     State.COPYING: frozenset({State.STREAMING, State.ABORTING}),
-    State.STREAMING: frozenset({State.SWITCHING, State.ABORTING}),
+    State.STREAMING: frozenset({State.LOCKSTEP, State.SWITCHING, State.ABORTING}),
+    State.LOCKSTEP: frozenset({State.STREAMING}),
     # Back where it came from, or on to the other side.
     State.SWITCHING: frozenset({State.STREAMING, State.SWITCHED}),
     State.SWITCHED: frozenset({State.SWITCHING, State.COMPLETING}),

@@ -67,6 +67,8 @@ def next_steps(migration: Migration, switch: Outcome | None, unproven: str | Non
             return start_worker or [f"carveout status {name} --watch"]
         case State.STREAMING:
             return start_worker or [f"carveout verify {name}" if unproven else f"carveout cutover {name}"]
+        case State.LOCKSTEP:
+            return start_worker or [f"carveout dual-write {name} off", f"carveout cutover {name}"]
         case State.SWITCHED:
             verify = [f"carveout verify {name}"] if unproven else []
             return start_worker or [*verify, f"carveout complete {name}", f"carveout rollback {name}"]

@@ -15,6 +15,7 @@ from cdc.apply import failures, markers
 from cdc.apply.batch import MB, Batch, Pending
 from cdc.apply.collect import Collector
 from cdc.apply.coverage import FULL, Coverage
+from cdc.apply.lockstep import Audit
 from cdc.apply.markers import Marker
 from cdc.apply.plans import Plans
 from cdc.apply.types import Describe
@@ -83,6 +84,7 @@ class Applier:
             self.position = position.take(self._conn, stream, owner)
             if self._watch:
                 self._watch.opened()
+            self._audit = Audit(self._conn, stream.context)
             self._conn.commit()
         self._batch = Batch(self.position.end_lsn)
 
@@ -114,9 +116,12 @@ class Applier:
                 return
             if self._watch:
                 self._watch.begin(transaction)
-            for message in self._collector.add(transaction.changes, transaction.bytes):
+            for message in self._collector.add(self._audit.changes(transaction), transaction.bytes):
+                if self._audit.notes(message):
+                    continue
                 if marker := markers.read(message, self._stream.context, transaction.end_lsn):
                     batch.markers.append(marker)
+                    self._audit.passed(marker)
             if self._watch:
                 self._watch.end()
             batch.add(transaction)
@@ -136,6 +141,7 @@ class Applier:
             kill_point("apply.rows_written")
             if self._watch:
                 self._watch.before_commit()
+            self._audit.settle()
             markers.store(self._conn, self._stream.context, batch.markers)
             if any(marker.kind == markers.FENCE for marker in batch.markers):
                 self._writer.recent.store(self._conn, self._stream.context)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from cdc.events import Message
 from cdc.lsn import format_lsn
@@ -29,18 +30,22 @@ class Marker:
     end_lsn: int
 
 
-def read(message: Message, context: str, end_lsn: int) -> Marker | None:
-    """The marker in a message, or None where it is somebody else's message or another context's marker."""
+def content(message: Message, context: str) -> dict[str, Any] | None:
+    """What one of our messages says, or None where it is somebody else's message or another context's."""
     if message.prefix != PREFIX:
         return None
     try:
-        content = json.loads(message.content)
-        if content["context"] != context:
-            return None
-        return Marker(str(content["id"]), str(content["kind"]), end_lsn)
-    except (ValueError, KeyError, TypeError):
+        found: dict[str, Any] = json.loads(message.content)
+        return found if found["context"] == context and {"kind", "id"} <= found.keys() else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning("a message with prefix %r at %s is no marker: ignored", PREFIX, format_lsn(message.lsn))
         return None
+
+
+def read(message: Message, context: str, end_lsn: int) -> Marker | None:
+    """The marker in a message, or None where it is somebody else's message or another context's marker."""
+    found = content(message, context)
+    return Marker(str(found["id"]), str(found["kind"]), end_lsn) if found is not None else None
 
 
 def store(conn: Connection, context: str, markers: Iterable[Marker]) -> None:

@@ -29,6 +29,12 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "rules": ("migrator.cli.rules", "rules", "Show and accept violations of stream rules."),
     "repair": ("migrator.cli.repair", "repair", "Copy differing rows again to the closed side."),
     "report": ("migrator.cli.report", "report", "Write the proof and the history as one HTML file."),
+    "dual-write": (
+        "migrator.cli.lockstep",
+        "dual_write",
+        "Let applications write both sides in one transaction.",
+    ),
+    "reads": ("migrator.cli.lockstep", "reads", "Send a share of the reads to the service side."),
     "cutover": ("migrator.cli.switching", "cutover", "Open the service side."),
     "rollback": ("migrator.cli.switching", "rollback", "Open the shared side again, with all writes."),
     "complete": ("migrator.cli.lifecycle", "complete", "End the migration and remove the way back."),

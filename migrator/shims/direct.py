@@ -12,7 +12,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from contexts.model import Side
-from migrator.shims.gate import Gatekeeper
+from migrator.shims.gate import Gatekeeper, Mode
+from migrator.shims.lockstep import Lockstep
 
 Connection = psycopg.Connection[Any]
 
@@ -36,6 +37,7 @@ class GatedConnections:
     ) -> None:
         self._gate = Gatekeeper(context, wait_limit_s, first)
         self._connect = connect
+        self._lockstep = Lockstep(context, connect[Side.SERVICE], wait_limit_s=wait_limit_s)
         self._local = threading.local()
 
     @contextmanager
@@ -49,14 +51,28 @@ class GatedConnections:
                 yield outer
             return
         self.begin()
-        side, transaction = self._local.begun
+        side, mode, transaction = self._local.begun
         self._local.begun = None
-        with transaction:
-            self._local.conn = self._connection(side)
-            try:
-                yield self._local.conn
-            finally:
-                self._local.conn = None
+        conn, prepared = self._connection(side), None
+        try:
+            with transaction:
+                with self._inside(conn):
+                    yield conn
+                prepared = self._lockstep.ship(conn) if mode is Mode.LOCKSTEP else None
+        except BaseException as error:
+            if prepared:
+                self._lockstep.undo(prepared, error)
+            raise
+        if prepared:
+            self._lockstep.settle(prepared)
+
+    @contextmanager
+    def _inside(self, conn: Connection) -> Iterator[None]:
+        self._local.conn = conn
+        try:
+            yield
+        finally:
+            self._local.conn = None
 
     def begin(self) -> Side:
         """Begin the thread's next :meth:`transaction` already now, to learn which side it is on.
@@ -74,21 +90,22 @@ class GatedConnections:
         for conn in self._mine().values():
             conn.close()
         self._mine().clear()
+        self._lockstep.close()
 
-    def _enter(self) -> tuple[Side, ExitStack]:
+    def _enter(self) -> tuple[Side, Mode, ExitStack]:
         for side in self._gate.attempts():
             known = self._mine().get(side)
             was_open = known is not None and not known.closed
             try:
-                if (transaction := self._try(side)) is not None:
-                    return side, transaction
+                if (entered := self._try(side)) is not None:
+                    return side, *entered
             except psycopg.OperationalError:
                 # The server went away while the connection was idle; nothing was begun yet, so a new one may try.
                 if not (was_open and self._mine()[side].closed):
                     raise
         raise AssertionError("attempts end with an error only")
 
-    def _try(self, side: Side) -> ExitStack | None:
+    def _try(self, side: Side) -> tuple[Mode, ExitStack] | None:
         conn = self._connection(side)
         if conn.info.transaction_status is not TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -97,8 +114,8 @@ class GatedConnections:
         with ExitStack() as stack:
             stack.enter_context(conn.transaction())
             # Not the cursor of the application's own choice: ours reads a plain row.
-            if self._gate.enter(conn.cursor(row_factory=tuple_row), side):
-                return stack.pop_all()
+            if mode := self._gate.enter(conn.cursor(row_factory=tuple_row), side):
+                return mode, stack.pop_all()
             raise psycopg.Rollback
         return None
 

@@ -15,9 +15,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 
 from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.shims.gate import GateClosed, Gatekeeper
+from migrator.shims.gate import GateClosed, Gatekeeper, Mode
+from migrator.shims.lockstep import Lockstep
 
 _SIDE = "carveout_side"
+_MODE = "carveout_mode"
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg://")
 
 
@@ -40,20 +42,24 @@ def gated_engine(
     :param first: the side that a new process asks first; the other one works too, with one more round trip.
     :param options: passed on to :func:`sqlalchemy.create_engine`.
     """
-    passing = _Passing(Gatekeeper(context, wait_limit_s, first), {s: _DRIVER.sub(r"\1://", urls[s]) for s in Side})
+    plain = {side: _DRIVER.sub(r"\1://", urls[side]) for side in Side}
+    lockstep = Lockstep(context, lambda: psycopg.connect(plain[Side.SERVICE]), wait_limit_s=wait_limit_s)
+    passing = _Passing(Gatekeeper(context, wait_limit_s, first), plain, lockstep)
     engine = create_engine("postgresql+psycopg://", **options)
     event.listen(engine, "do_connect", passing.connect)
     event.listen(engine, "begin", passing.begin)
     event.listen(engine, "begin_twophase", passing.begin_twophase)
+    event.listen(engine, "commit", passing.commit)
     return engine
 
 
 class _Passing:
     """The listeners of one engine."""
 
-    def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str]) -> None:
+    def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str], lockstep: Lockstep) -> None:
         self._gate = gate
         self._urls = urls
+        self._lockstep = lockstep
 
     def connect(self, _dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
         """Connect to the side that is believed to be open, and note which one it is."""
@@ -77,6 +83,26 @@ class _Passing:
         except psycopg.OperationalError as error:
             raise exc.OperationalError("pass the gate", None, error) from error
 
+    def commit(self, connection: Connection) -> None:
+        """In lockstep, commit both sides; SQLAlchemy's own commit, which comes next, then finds nothing to do.
+
+        :raises sqlalchemy.exc.DBAPIError: a server refused; nothing is on either side.
+        :raises LockstepRefused: the service side did not take it; nothing is on either side.
+        """
+        if connection.info.get(_MODE) is not Mode.LOCKSTEP:
+            return
+        raw: Any = connection.connection.dbapi_connection
+        prepared = None
+        try:
+            prepared = self._lockstep.ship(raw)
+            raw.commit()
+        except psycopg.Error as error:
+            if prepared:
+                self._lockstep.undo(prepared, error)
+            raise exc.DBAPIError.instance("commit both sides", None, error, psycopg.Error) from error
+        if prepared:
+            self._lockstep.settle(prepared)
+
     def begin_twophase(self, _connection: Connection, _xid: Any) -> None:
         """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
         raise self._refused("two-phase transactions do not pass it", "use a transaction of one phase")
@@ -87,7 +113,8 @@ class _Passing:
         if raw.autocommit:
             raise self._refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
         try:
-            if self._gate.enter(raw.cursor(), connection.info[_SIDE]):
+            if mode := self._gate.enter(raw.cursor(), connection.info[_SIDE]):
+                connection.info[_MODE] = mode
                 return True
         except psycopg.OperationalError:
             if not raw.closed:

@@ -6,6 +6,7 @@ present one in every isolation level. The lock is held to the end of the transac
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -26,6 +27,16 @@ class GateClosed(CarveoutError):
     """A switch kept the gate closed for longer than the application is willing to wait."""
 
     transient = True
+
+
+class Mode(enum.StrEnum):
+    """How a context is written (``carveout.route.mode``)."""
+
+    SINGLE = "single"
+    #: As ``single``; transactions that did not pass the gate are noted.
+    OBSERVE = "observe"
+    #: Both sides, in one transaction.
+    LOCKSTEP = "lockstep"
 
 
 class Cursor(Protocol):
@@ -57,7 +68,9 @@ class Gatekeeper:
             f"SET LOCAL lock_timeout = {int(wait_limit_s * 1000)};"  # noqa: S608
             f"LOCK TABLE carveout.gate_{context} IN ACCESS SHARE MODE;"
             "SET LOCAL lock_timeout TO DEFAULT;"
-            f"SELECT open_side FROM carveout.route WHERE context = '{context}'"
+            f"SET LOCAL carveout.gated_{context} = 'on';"
+            f"SELECT open_side, mode, CASE WHEN mode = 'lockstep' THEN carveout.lockstep_begin('{context}')::text END"
+            f" FROM carveout.route WHERE context = '{context}'"
         )
 
     def attempts(self) -> Iterator[Side]:
@@ -74,15 +87,16 @@ class Gatekeeper:
                     raise self._closed("no side has let the transaction in")
                 time.sleep(PAUSE_S)
 
-    def enter(self, cursor: Cursor, side: Side) -> bool:
+    def enter(self, cursor: Cursor, side: Side) -> Mode | None:
         """Pass the gate as the first thing that a transaction does.
 
         :param side: the side that the cursor's connection leads to; :attr:`believed` may have changed since.
-        :returns: False: roll back, and begin again on the next side of :meth:`attempts`.
+        :returns: how the transaction is written, or None: roll back, and begin again on the next side of
+            :meth:`attempts`.
         :raises GateClosed: the limit is over; the transaction must be rolled back.
         """
         if side is Side.SHARED and time.monotonic() < self._absent_until:
-            return True
+            return Mode.SINGLE
         try:
             cursor.execute(self._statements)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
@@ -92,12 +106,14 @@ class Gatekeeper:
             if side is Side.SHARED:
                 self._absent_until = time.monotonic() + ABSENT_S
             self.believed = Side.SHARED
-            return False
-        for _ in range(3):
+            return None
+        for _ in range(4):
             cursor.nextset()
         row = cursor.fetchone()
         self.believed = Side(row[0]) if row else Side.SHARED
-        return self.believed is side
+        if self.believed is not side:
+            return None
+        return Mode(row[1]) if row else Mode.SINGLE
 
     def _closed(self, what: str) -> GateClosed:
         return GateClosed(

@@ -16,6 +16,7 @@ from contexts.model import Side
 from migrator.control import migrations
 from migrator.executor import retry_locks
 from migrator.lifecycle import State, require_state
+from migrator.lockstep import install as lockstep
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.steps import transport
@@ -47,6 +48,7 @@ def complete(run: Run, *, drop_tables: bool) -> None:
         drop_stream(run, side)
     kill_point("complete.stream_dropped")
     _with_locks(run, "drop the write locks of the service side", Side.SERVICE, _drop_write_locks(run))
+    lockstep.remove(run, _shared_tables(run))
     if drop_tables:
         _with_locks(run, "drop the closed tables", Side.SHARED, partial(_drop_tables, run))
     _become(run, State.COMPLETED)

@@ -17,6 +17,7 @@ from contexts.databases import Database
 from contexts.model import Side
 from migrator import control, sides
 from migrator.executor import retry_locks
+from migrator.lockstep import install as lockstep
 from migrator.run import Run, Step
 from migrator.sides import gate, route, writelock
 from migrator.steps.transport import Topic
@@ -139,6 +140,19 @@ class WriteLocks:
                 )
 
 
+class LockstepParts:
+    """What ``dual-write`` makes when it is used."""
+
+    name = "lockstep"
+
+    def apply(self, run: Run) -> None:
+        """Nothing yet."""
+
+    def undo(self, run: Run) -> None:
+        """Remove its triggers and functions."""
+        lockstep.remove(run, _existing(run, Side.SHARED))
+
+
 def _tables_to_be(run: Run, side: Side) -> Sequence[Table]:
     """The tables; in a dry run those of a still empty service database bear the names of the shared ones."""
     if run.executor.dry and not _existing(run, side):
@@ -224,6 +238,7 @@ PREPARATION: Sequence[Step] = (
     Grants(),
     Gates(),
     WriteLocks(),
+    LockstepParts(),
     Publication(),
     Topic(),
 )

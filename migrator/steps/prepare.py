@@ -9,6 +9,7 @@ from contexts.errors import RefusedError
 from contexts.model import Side
 from migrator.control import migrations
 from migrator.lifecycle import State, require_state
+from migrator.lockstep import phase
 from migrator.run import Run
 from migrator.steps.preparation import PREPARATION
 from migrator.steps.quiet import await_worker
@@ -45,10 +46,13 @@ def abort(run: Run) -> None:
             next_step=f"carveout rollback {run.name}",
         )
     require_state(
-        run.name, state, State.PLANNED, State.PREPARED, State.COPYING, State.STREAMING, State.ABORTING, State.ABORTED
-    )
+        run.name, state, State.PLANNED, State.PREPARED, State.COPYING, State.STREAMING, State.LOCKSTEP,
+        State.ABORTING, State.ABORTED,
+    )  # fmt: skip
     if state in (State.PLANNED, State.ABORTED):
         return
+    if state is State.LOCKSTEP:
+        phase.leave(run, "aborted")
     run.executor.act(Side.SHARED, f"state of {run.name}: aborting", lambda: _transition(run, State.ABORTING))
     run.executor.act(None, "wait until the worker has let go of the copy and the stream", partial(await_worker, run))
     for step in reversed(PREPARATION):

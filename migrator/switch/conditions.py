@@ -42,7 +42,8 @@ def require(run: Run, from_side: Side, to_side: Side) -> None:
         )
 
 
-def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+def worker_follows(run: Run) -> Iterable[str]:
+    """Why the worker is not known to follow the open side closely."""
     report = workers.read(run.control, run.name)
     if report is None or report.age_s > WORKER_SEEN_S:
         yield f"no worker is running (carveout worker {run.name})"
@@ -50,6 +51,10 @@ def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
         yield f"the worker is {report.report.get('phase')}, not streaming"
     elif (lag := report.report.get("lag_s", 0.0)) > run.context.options.max_lag_s:
         yield f"the stream is {lag:.1f} s behind (limit {run.context.options.max_lag_s:g} s)"
+
+
+def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
+    return worker_follows(run)
 
 
 def _connector(run: Run, _from: Side, _to: Side) -> Iterable[str]:

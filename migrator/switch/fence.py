@@ -59,7 +59,7 @@ def fence(run: Run, switch: Switch, marker: Marker, deadline: float) -> int:
         return retry_locks(
             run.executor, side, "fence", attempt,
             lock_timeout_ms=run.context.options.lock_timeout_ms, deadline=deadline,
-            on_blocked=partial(_cancel_autovacuum, run, side, tables),
+            on_blocked=partial(cancel_autovacuum, run, side, tables),
         )  # fmt: skip
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         raise FenceBlocked(
@@ -130,7 +130,7 @@ def _set(run: Run, switch: Switch, side: Side, *, closed: bool) -> None:
         attempt,
         lock_timeout_ms=run.context.options.lock_timeout_ms,
         deadline=time.monotonic() + OPEN_PATIENCE_S,
-        on_blocked=partial(_cancel_autovacuum, run, side, todo),
+        on_blocked=partial(cancel_autovacuum, run, side, todo),
     )
 
 
@@ -145,7 +145,7 @@ def _lock(run: Run, side: Side, tables: list[Table]) -> None:
     run.executor.write(side, sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
 
 
-def _cancel_autovacuum(run: Run, side: Side, tables: list[Table]) -> None:
+def cancel_autovacuum(run: Run, side: Side, tables: list[Table]) -> None:
     """Ask autovacuum to leave the tables, as the server does for a lock that waits longer than ours may.
 
     One that runs against transaction id wraparound is left alone, here as there.

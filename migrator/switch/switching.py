@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contexts.model import Side
 from migrator.lifecycle import State, require_state
+from migrator.lockstep import phase
 from migrator.run import Run
 from migrator.switch import conditions, lastcheck, procedure
 from migrator.switch.procedure import SwitchReport
@@ -16,7 +17,10 @@ def switch(run: Run, to_side: Side) -> SwitchReport:
     :raises CarveoutError: it went back; the side that was open is open.
     """
     state = run.migration().state
-    require_state(run.name, state, State.STREAMING if to_side is Side.SERVICE else State.SWITCHED)
+    starts = (State.STREAMING, State.LOCKSTEP) if to_side is Side.SERVICE else (State.SWITCHED,)
+    require_state(run.name, state, *starts)
     conditions.require(run, to_side.other, to_side)
+    if state is State.LOCKSTEP:
+        phase.leave(run, "cutover")
     with lastcheck.prepared(run, to_side.other, to_side) as check:
         return procedure.execute(run, check.compare)

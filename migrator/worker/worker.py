@@ -23,6 +23,7 @@ from migrator.control import migrations
 from migrator.control.locks import Lock, LockTaken, exclusive
 from migrator.control.migrations import Migration
 from migrator.lifecycle import State, Work
+from migrator.lockstep.keeper import LockstepKeeper
 from migrator.worker.control import ControlTask
 from migrator.worker.copying import CopyProgressTask
 from migrator.worker.observers import observers_of
@@ -44,6 +45,7 @@ class ContextWorker:
         self._spool = spool or Path(tempfile.gettempdir()) / "carveout-spool"
         self._owner = uuid.uuid4()
         self._control = ControlTask(context, databases, self._owner, stop)
+        self._lockstep = LockstepKeeper(context, databases, stop)
 
     def run(self) -> None:
         """Work until ``stop`` is set or the migration is over.
@@ -53,6 +55,7 @@ class ContextWorker:
         """
         with exclusive(self._databases.shared, self._context.name, "worker") as lock:
             self._control.start()
+            self._lockstep.start()
             try:
                 self._work(lock)
             except CarveoutError as error:
@@ -61,6 +64,7 @@ class ContextWorker:
             finally:
                 self._stop.set()
                 self._control.join()
+                self._lockstep.join()
 
     def _work(self, lock: Lock) -> None:
         failures = 0

@@ -1,0 +1,1 @@
+"""Lockstep: one application transaction writes both sides, or neither."""

@@ -1,0 +1,59 @@
+"""What the audit and the census have stored on the service side."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import psycopg
+
+from contexts.databases import Connection
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Somebody who committed writes without the shim."""
+
+    table: str
+    role: str
+    application: str
+    transactions: int
+    last_seen: dt.datetime
+
+
+def is_used(shared: Connection, service: Connection, context: str) -> bool:
+    """Whether the context has ever been prepared for lockstep."""
+    try:
+        row = service.execute("SELECT EXISTS (SELECT FROM carveout.lockstep WHERE context = %s)", (context,)).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return False
+    return bool(row and row[0])
+
+
+def audited(service: Connection, context: str) -> int:
+    """How many transactions of the stream were compared with the ledger."""
+    row = service.execute("SELECT audited FROM carveout.lockstep WHERE context = %s", (context,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def unrepaired(service: Connection, context: str) -> int:
+    """How many differences of the audit stand."""
+    row = service.execute(
+        "SELECT count(*) FROM carveout.lockstep_difference WHERE context = %s AND repaired_at IS NULL", (context,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def writers(service: Connection, context: str) -> list[Writer]:
+    """Who wrote without the shim, the latest first."""
+    rows = service.execute(
+        "SELECT table_schema || '.' || table_name, role, application, transactions, last_seen"
+        " FROM carveout.unshimmed_writer WHERE context = %s ORDER BY last_seen DESC",
+        (context,),
+    )
+    return [Writer(*row) for row in rows]
+
+
+def forget_writers(service: Connection, context: str) -> None:
+    """Begin the census anew."""
+    service.execute("DELETE FROM carveout.unshimmed_writer WHERE context = %s", (context,))
