@@ -7,11 +7,13 @@ from typing import Any
 from psycopg import sql
 
 from contexts.databases import Connection
+from contexts.model import Side
 from migrator import rules
 from migrator.control import intents, locks, migrations, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome
 from migrator.lifecycle import State
+from migrator.lockstep import findings
 from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
 
@@ -45,6 +47,7 @@ def status(run: Run) -> dict[str, Any]:
         "proof": proof.to_json() if (proof := latest_proof(run)) else None,
         "not_proven_because": unproven,
         "rules": broken,
+        "lockstep": findings.summary(run.control, run.executor.connection(Side.SERVICE), run.name),
         "last_switch": _last_switch(run.control, run.name),
         "next_steps": rules.next_steps(run.name, broken["waiting"])
         + next_steps(
@@ -97,6 +100,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found.get("not_proven_because"):
         shown.append(f"  not ready to switch: {found['not_proven_because']}")
     shown += _rules(found.get("rules"))
+    if found.get("lockstep"):
+        shown += _lockstep_lines(found["lockstep"])
     if switch := found.get("last_switch"):
         shown.append(f"  last switch: to {switch['to']}, {switch['outcome']}{_blocked(switch)}")
     shown += [f"  next: {step}" for step in found["next_steps"]]
@@ -121,6 +126,18 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
         shown.append(f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}")
     shown += [f"  {key}: {worker[key]}" for key in ("paused", "error") if worker.get(key)]
     return shown
+
+
+def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
+    shown = [
+        f"  written: {lockstep['mode']}; {lockstep['audited']} transactions audited, {lockstep['differences']} differ,"
+        f" {lockstep['prepared']} prepared; {lockstep['service_reads']:g} % of reads on the service side"
+    ]
+    return shown + [
+        f"  without the shim: {writer['role']} ({writer['application'] or '-'}) in {writer['table']},"
+        f" {writer['transactions']} transactions, the last at {writer['last_seen']}"
+        for writer in lockstep["unshimmed"]
+    ]
 
 
 def _blocked(switch: dict[str, Any]) -> str:

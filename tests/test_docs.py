@@ -20,7 +20,7 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = dict(commands())
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 #: The command in a sentence or a message: what follows must be a command, and in a group one of its own.
-MENTION = re.compile(r"(?<!schema )\bcarveout ([a-z]+)(?: ([a-z]+))?")
+MENTION = re.compile(r"(?<!schema )\bcarveout ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+))?")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 

@@ -68,6 +68,8 @@ NOTES = {
     "rules accept": Note("carveout rules accept wallet service-3 --reason 'a correction by hand'", (_REFUSED,)),
     "repair": Note("carveout repair wallet --table wallet.accounts --key 7 --dry-run", (_DIFFERENCES, _REFUSED)),
     "report": Note("carveout report wallet -o wallet.html"),
+    "dual-write": Note("carveout dual-write wallet observe", (_REFUSED,)),
+    "reads": Note("carveout reads wallet --service 25%", (_REFUSED,)),
     "cutover": Note("carveout cutover wallet --json", (_REFUSED, _HUMAN)),
     "rollback": Note("carveout rollback wallet", (_REFUSED, _HUMAN)),
     "complete": Note("carveout complete wallet --drop-tables --confirm wallet", (_REFUSED,)),

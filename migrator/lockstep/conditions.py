@@ -39,7 +39,7 @@ def _two_phase(run: Run) -> Iterable[str]:
 
 def _clean(run: Run) -> Iterable[str]:
     if count := findings.unrepaired(run.executor.connection(Side.SERVICE), run.name):
-        yield f"{count} differences of an earlier audit are not repaired (carveout verify {run.name} --repair)"
+        yield f"{count} differences of an earlier audit are not repaired (carveout verify {run.name})"
 
 
 def _census(run: Run) -> Iterable[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -21,7 +23,7 @@ class Writer:
     last_seen: dt.datetime
 
 
-def is_used(shared: Connection, service: Connection, context: str) -> bool:
+def is_used(service: Connection, context: str) -> bool:
     """Whether the context has ever been prepared for lockstep."""
     try:
         row = service.execute("SELECT EXISTS (SELECT FROM carveout.lockstep WHERE context = %s)", (context,)).fetchone()
@@ -57,3 +59,23 @@ def writers(service: Connection, context: str) -> list[Writer]:
 def forget_writers(service: Connection, context: str) -> None:
     """Begin the census anew."""
     service.execute("DELETE FROM carveout.unshimmed_writer WHERE context = %s", (context,))
+
+
+def summary(shared: Connection, service: Connection, context: str) -> dict[str, Any] | None:
+    """How the context is written, for ``status``; None where nobody has asked for lockstep yet."""
+    row = shared.execute("SELECT mode, service_reads FROM carveout.route WHERE context = %s", (context,)).fetchone()
+    mode, share = row or ("single", 0.0)
+    if mode == "single" and not is_used(service, context):
+        return None
+    prepared = service.execute(
+        "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, %s)",
+        (f"carveout:{context}:",),
+    ).fetchone()
+    return {
+        "mode": mode,
+        "service_reads": share,
+        "audited": audited(service, context),
+        "differences": unrepaired(service, context),
+        "prepared": prepared[0] if prepared else 0,
+        "unshimmed": [dataclasses.asdict(writer) for writer in writers(service, context)],
+    }

@@ -57,7 +57,7 @@ class LockstepKeeper:
             self._databases.service.connect(f"lockstep/{name}") as service,
         ):
             while not self._stop.wait(TICK_S):
-                if findings.is_used(shared, service, name):
+                if findings.is_used(service, name):
                     self._look(shared, service)
 
     def _look(self, shared: Connection, service: Connection) -> None:
