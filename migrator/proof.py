@@ -12,7 +12,7 @@ from psycopg import sql
 from cdc.lsn import format_lsn
 from contexts.databases import Database
 from contexts.model import Context, Side
-from migrator import invariants
+from migrator import invariants, suites
 from migrator.run import Run
 from validations.diff.model import DiffResult, Verdict
 from validations.state import parity
@@ -75,12 +75,13 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
 
 
 def why_not_green(context: Context, service: Database, result: DiffResult) -> str | None:
-    """Why a verification did not pass, by what was stored and the invariants as they are now; None where it did."""
+    """Why a verification did not pass, by what was stored and the invariants and suites as they are now."""
     if result.verdict is not Verdict.EQUAL:
         return f"the last verification says {result.verdict} ({result.differences} differences)"
     if (seen := parity.read(service, result.verification)) and seen.schema:
         return f"the last verification found the schemas different: {seen.schema[0]}"
-    return invariants.why_not_proven(context, service, result.verification)
+    held = invariants.why_not_proven(context, service, result.verification)
+    return held or suites.why_not_proven(context, service, result.verification)
 
 
 def is_from_before_a_switch(run: Run, result: DiffResult) -> bool:

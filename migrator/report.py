@@ -10,7 +10,7 @@ import psycopg
 
 from contexts import sqlfiles
 from contexts.model import Context, Side
-from migrator import invariants, rules
+from migrator import invariants, rules, suites
 from migrator import verify as verifying
 from migrator.proof import why_not_green, why_not_proven
 from migrator.run import Run
@@ -20,6 +20,7 @@ from validations.parity.finding import Parity
 from validations.report.model import Event, Report, Switch
 from validations.state import invariants as stored_invariants
 from validations.state import parity as stored_parity
+from validations.state import suites as stored_suites
 from validations.state.store import Verifications
 
 VERSION = 1
@@ -45,6 +46,7 @@ def gather(run: Run) -> Report:
         problem=_problem(run, result),
         no_switch_because=why_not_proven(run, migration.open_side) if migration.state.streams else None,
         invariants=stored_invariants.read(service, number) if number is not None else None,
+        suites=stored_suites.read(service, number) if number is not None else None,
         parity=stored_parity.read(service, number) if number is not None else None,
         differences=tuple(islice(store.differences(number), MOST_DIFFERENCES)) if number is not None else (),
         rules=run.context.rules,
@@ -78,6 +80,7 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
             {**shown, "sql": result.invariant.sql}
             for shown, result in zip(invariants.to_json(report.invariants), _results(report), strict=True)
         ],
+        "suites": suites.to_json(report.suites),
         "parity": _parity(report.parity),
         "rules": [rules.violation(one) for one in report.violations],
         "switches": [_switch_json(switch) for switch in report.switches],
@@ -87,7 +90,8 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
 
 
 #: Keys of ``verify --json`` that the report has in another place.
-_ELSEWHERE = frozenset({"version", "context", "passed", "next_steps", "schema_differences", "invariants"})
+_ELSEWHERE = frozenset({"version", "context", "passed", "next_steps", "schema_differences", "invariants", "suites",
+                        "suites_problem"})  # fmt: skip
 
 
 def _latest(store: Verifications) -> DiffResult | None:

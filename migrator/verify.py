@@ -11,11 +11,12 @@ from contexts.catalog import read_tables
 from contexts.databases import Databases
 from contexts.errors import ExitCode
 from contexts.model import Context, Side
-from migrator import invariants, parity
+from migrator import invariants, parity, suites
 from migrator.barriers import WorkerBarriers
 from migrator.control import migrations
 from migrator.control.migrations import record
 from migrator.lifecycle import State, require_state
+from migrator.suites import Suites
 from validations import state
 from validations.diff.model import DiffOptions, DiffResult, Progress, Verdict
 from validations.diff.run import diff
@@ -24,9 +25,12 @@ from validations.invariants.model import Checked
 from validations.invariants.model import State as Held
 from validations.parity.finding import Parity
 from validations.state import parity as stored_parity
+from validations.state import suites as stored_suites
 from validations.state.store import Verifications
+from validations.suites import files as suite_files
 
 VERSION = 1
+NO_SUITES = Suites()
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Verification:
     parity: Parity
     #: None where the context has no invariants, or the comparison was stopped.
     invariants: Checked | None = None
+    suites: Suites = NO_SUITES
 
     @property
     def schema_differences(self) -> tuple[str, ...]:
@@ -47,16 +52,21 @@ class Verification:
     @property
     def passed(self) -> bool:
         """All rows compared and equal, the same schema around them, and all that must hold holds."""
-        return self._equal and (self.invariants is None or self.invariants.passed)
+        return self._equal and self._invariants_hold and self.suites.passed
 
     @property
     def exit_code(self) -> ExitCode:
-        """ERROR where nothing is found wrong and an invariant could not be answered."""
+        """ERROR where nothing is found wrong and an invariant or an expectation could not be answered."""
         if self.passed:
             return ExitCode.DONE
         spoilt = [result.state for result in self.invariants.results if result.spoils] if self.invariants else []
         unanswered = self._equal and all(state is Held.ERROR for state in spoilt)
-        return ExitCode.ERROR if unanswered else ExitCode.DIFFERENCES
+        wrong = not unanswered or self.suites.exit_code is ExitCode.DIFFERENCES
+        return ExitCode.DIFFERENCES if wrong else ExitCode.ERROR
+
+    @property
+    def _invariants_hold(self) -> bool:
+        return self.invariants is None or self.invariants.passed
 
     @property
     def _equal(self) -> bool:
@@ -71,16 +81,17 @@ def verify(
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Verification:
-    """Compare every row and the schema of both sides and check the invariants while writes go on; it is stored.
+    """Compare every row and the schema of both sides, check invariants and suites while writes go on; it is stored.
 
-    :raises ConfigError: a file of an invariant cannot be used.
+    :raises ConfigError: a file of an invariant or a suite cannot be used.
     :raises RefusedError: the context is not streaming, or no worker runs.
     :raises CarveoutError: no barrier was reached, or a server failed; finished segments are kept.
     """
     with both.shared.connect("verify") as conn:
         migration = migrations.read(conn, context.name)
     require_state(context.name, migration.state, State.STREAMING, State.SWITCHED)
-    declared = files.load(context)
+    declared, declared_suites = files.load(context), suite_files.load(context)
+    suites_problem = suites.prepare(declared_suites)
     state.install(both.service)
     tables = {}
     for side in Side:
@@ -96,12 +107,16 @@ def verify(
         should_stop,
         names=context.table_names,
     )
-    checked = None
+    checked, met = None, Suites(problem=suites_problem)
     if result.finished_at is not None:
         checked = invariants.run(context, both, result.verification, declared, show_values=show_values)
+        if declared_suites and not suites_problem:
+            expected = suites.on_both(context, both, declared_suites, show_values=show_values)
+            stored_suites.save(both.service, result.verification, expected)
+            met = Suites(expected)
     seen = parity.look(context, both, migration.open_side)
     stored_parity.save(both.service, result.verification, seen)
-    found = Verification(context, result, seen, checked)
+    found = Verification(context, result, seen, checked, met)
     with both.shared.connect("verify") as conn:
         record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
     return found
@@ -138,6 +153,8 @@ def to_json(found: Verification) -> dict[str, Any]:
         ],
         "schema_differences": list(found.schema_differences),
         "invariants": invariants.to_json(found.invariants),
+        "suites": suites.to_json(found.suites.checked),
+        "suites_problem": found.suites.problem or None,
         "next_steps": next_steps(found),
     }
 
@@ -148,7 +165,7 @@ def next_steps(found: Verification) -> list[str]:
     if not found.passed:
         steps = [f"carveout differences {name}"] if found.diff.differences else []
         steps += [f"carveout schema check {name}"] if found.schema_differences else []
-        if found.invariants and not found.invariants.passed:
+        if not found.suites.passed or (found.invariants and not found.invariants.passed):
             steps.append(f"carveout verify {name} --show-values")
         return steps or [f"carveout verify {name}"]
     return [f"carveout {'cutover' if found.diff.open_side is Side.SHARED else 'complete'} {name}"]
@@ -170,7 +187,7 @@ def lines(found: Verification) -> list[str]:
         shown.append(f"  {table.table}: {table.verdict}: {detail}")
     shown += [f"  schema: {line}" for line in found.schema_differences]
     if result.finished_at is not None:
-        shown += invariants.lines(found.context, found.invariants)
+        shown += invariants.lines(found.context, found.invariants) + suites.lines(found.context, found.suites)
     return shown + [f"next: {step}" for step in next_steps(found)]
 
 

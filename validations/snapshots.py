@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from contexts import sqlfiles
-from contexts.databases import Connection
+from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError
 from contexts.model import TableName
 from validations.barrier import Snapshot
@@ -60,4 +60,16 @@ def imported(snapshot: Snapshot, purpose: str, **settings: str) -> Iterator[Conn
                 next_step="run the verification again: it goes on from there",
             ) from error
         yield session
+        session.rollback()
+
+
+@contextmanager
+def exported(database: Database, purpose: str) -> Iterator[Snapshot]:
+    """A snapshot of one side alone, at whatever moment it is; it can be imported until left."""
+    with database.connect(purpose, autocommit=False) as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        row = session.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None
+        yield Snapshot(database, row[0])
         session.rollback()

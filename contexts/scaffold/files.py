@@ -12,7 +12,10 @@ from contexts.model import Context, Grant
 from contexts.scaffold import statements
 from contexts.scaffold.shape import CutReference, Shape
 
-SUITES_README = "Expectation suites of this context (`*.json`).\n"
+SUITES_README = (
+    "Expectation suites of this context (`*.json`), as great-expectations writes them. `meta.carveout` says of which\n"
+    "table, on which `sides`, and whether it `may_be_empty`. `carveout suites run` and `carveout verify` run them.\n"
+)
 INVARIANTS_README = (
     "SQL that must find no row (`*.sql`). The first lines say what it proves, its severity and the sides it runs on.\n"
     "With `-- kind: number` it answers one number instead, which must be the same on both sides.\n"

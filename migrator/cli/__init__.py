@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "differences": ("migrator.cli.verify", "differences", "List the keys that the last verification found."),
     "rules": ("migrator.cli.rules", "rules", "Show and accept violations of stream rules."),
     "repair": ("migrator.cli.repair", "repair", "Copy differing rows again to the closed side."),
+    "suites": ("migrator.cli.suites", "suites", "Run the context's great-expectations suites."),
     "report": ("migrator.cli.report", "report", "Write the proof and the history as one HTML file."),
     "dual-write": (
         "migrator.cli.lockstep",

@@ -67,6 +67,7 @@ NOTES = {
     "rules list": Note("carveout rules list wallet", (_HUMAN,)),
     "rules accept": Note("carveout rules accept wallet service-3 --reason 'a correction by hand'", (_REFUSED,)),
     "repair": Note("carveout repair wallet --table wallet.accounts --key 7 --dry-run", (_DIFFERENCES, _REFUSED)),
+    "suites run": Note("carveout suites run wallet --data-docs docs", (_DIFFERENCES, _REFUSED)),
     "report": Note("carveout report wallet -o wallet.html"),
     "dual-write": Note("carveout dual-write wallet observe", (_REFUSED,)),
     "reads": Note("carveout reads wallet --service 25%", (_REFUSED,)),

@@ -22,11 +22,11 @@ from validations.diff.model import Progress
 @json_option
 @click.option("--show-values", is_flag=True, help="Store and show the values too, not only keys and columns.")
 def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
-    """Compare every row, the schema and the invariants of both sides, under live writes; a worker must be running.
+    """Compare every row and the schema, check invariants and suites of both sides under live writes.
 
-    Ends with 3 where something differs, does not hold or was not compared, and with 1 where an invariant could not be
-    answered. The result is stored; ``cutover`` and ``rollback`` ask for a green one that is fresh (option
-    proof_max_age_s of the context).
+    A worker must be running. Ends with 3 where something differs, does not hold or was not compared, and with 1 where
+    an invariant or a suite could not be answered, or great-expectations is not installed for it. The result is stored;
+    ``cutover`` and ``rollback`` ask for a green one that is fresh (option proof_max_age_s of the context).
     """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)

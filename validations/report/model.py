@@ -12,6 +12,7 @@ from validations.diff.model import Difference, DiffResult
 from validations.invariants.model import Checked
 from validations.parity.finding import Parity
 from validations.rules.model import Recorded
+from validations.suites.model import Checked as Suites
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Report:
     #: The context's stream rules, and what broke one, the oldest first.
     rules: tuple[Rule, ...] = ()
     violations: tuple[Recorded, ...] = ()
+    suites: Suites | None = None
 
     @property
     def passed(self) -> bool:
