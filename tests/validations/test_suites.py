@@ -42,7 +42,9 @@ def both(module_pair: Databases) -> Databases:
                 "CREATE TABLE public.account (id int PRIMARY KEY, balance public.amount NOT NULL, owner text,"
                 " rate float8)"
             )
-            conn.execute("INSERT INTO public.account VALUES (1, 10, 'ann', 1), (2, 20, 'bob', 2), (3, 30.50, NULL, 3)")
+            conn.execute(
+                "INSERT INTO public.account VALUES (1, 10, 'annabel', 1), (2, 20, 'bob', 2), (3, 30.50, NULL, 3)"
+            )
             conn.execute("CREATE TABLE public.empty (id int PRIMARY KEY)")
             conn.execute('CREATE SCHEMA "Odd Schema"')
             conn.execute('CREATE TABLE "Odd Schema"."My ""T"".{x}" ("Id:a%s" int, "{batch}" text)')
@@ -154,7 +156,7 @@ def test_a_suite_is_run_on_both_sides_and_the_side_at_fault_is_named(both: Datab
     whole = suite(
         expect("expect_column_values_to_not_be_null", column="id"),
         expect("expect_column_values_to_be_unique", column="id"),
-        expect("expect_column_values_to_be_in_set", column="owner", value_set=["ann", "bob"]),
+        expect("expect_column_values_to_be_in_set", column="owner", value_set=["annabel", "bob"]),
         expect("expect_table_row_count_to_equal", value=3),
         expect("expect_rows_to_satisfy", condition="balance >= 0::numeric -- no debt"),
         expect("unexpected_rows_expectation", unexpected_rows_query="SELECT 1 FROM {batch} WHERE balance < 0"),
@@ -265,7 +267,7 @@ def test_what_cannot_be_answered_is_an_error(both: Databases, expectation: Expec
     result = checked.suites[0].results[0]
     assert (result.state, result.spoils, checked.passed) == (State.ERROR, True, False), result
     assert all(re.search(why, outcome.error) for outcome in result.outcomes), result.outcomes
-    assert "ann" not in str(checked)
+    assert "annabel" not in str(checked)
     assert checked.suites[0].results[1].state is State.MET  # in spite of its neighbour
     with both.service.connect("test") as conn:
         assert conn.execute("SELECT count(*) FROM public.account").fetchone() == (3,)
@@ -288,7 +290,7 @@ def test_nothing_that_was_looked_at_is_never_green(both: Databases) -> None:
 
 def test_errors_show_values_only_when_asked(both: Databases) -> None:
     shown = one(both, "expect_rows_to_satisfy", condition="owner::int = 1", limits=Limits(keep_values=3))
-    assert "ann" in shown.outcomes[0].error
+    assert "annabel" in shown.outcomes[0].error
 
 
 def test_a_statement_over_its_time_is_an_error(both: Databases) -> None:
@@ -356,7 +358,7 @@ def test_what_is_stored_is_what_was_found(both: Databases) -> None:
     verification = Sides(both, ("account",)).diff().verification
     assert stored.read(both.service, verification) is None
     whole = suite(
-        expect("expect_column_values_to_be_in_set", Severity.WARNING, column="owner", value_set=["ann"]),
+        expect("expect_column_values_to_be_in_set", Severity.WARNING, column="owner", value_set=["annabel"]),
         expect("expect_rows_to_satisfy", condition="nothing > 1"),
         expect("expect_column_sum_to_equal_other_side", column="balance"),
     )
@@ -385,4 +387,4 @@ def test_data_docs_are_written_on_request_without_values(both: Databases, tmp_pa
     assert "it, service</a>: 1 of 4 met" in index.read_text()
     page = (tmp_path / "docs" / "it.service.html").read_text()
     assert "bob" in page  # what the suite itself says
-    assert "ann" not in page
+    assert "annabel" not in page
