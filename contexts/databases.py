@@ -131,8 +131,16 @@ def databases(project: Project, context: Context) -> Databases:
 
     :raises ConfigError: a ``${VAR}`` is missing or a URL cannot be parsed.
     """
+    return Databases(shared_database(project), service_database(context))
+
+
+def service_database(context: Context) -> Database:
+    """The service database of a context.
+
+    :raises ConfigError: a ``${VAR}`` is missing or the URL cannot be parsed.
+    """
     where = f"{context.folder / 'context.toml'}: service.url"
-    return Databases(shared_database(project), _database(Side.SERVICE, context.service.url, where))
+    return _database(Side.SERVICE, context.service.url, where)
 
 
 def server_error(error: BaseException) -> CarveoutError | None:

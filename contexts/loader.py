@@ -68,6 +68,15 @@ def load_context(project: Project, name: str) -> Context:
     return loaded[name]
 
 
+def neighbours(context: Context) -> list[Context]:
+    """The other contexts in the folder that ``context`` was read from.
+
+    :raises ConfigError: a file cannot be used.
+    """
+    files = sorted(context.folder.parent.glob(f"*/{CONTEXT_FILE}")) if context.folder.name else []
+    return [_load_context(path) for path in files if path.parent != context.folder]
+
+
 def expand(text: str, *, where: str, environ: Mapping[str, str] | None = None) -> str:
     """Replace each ``${VAR}`` by the variable, or by the content of the file that ``VAR_FILE`` names.
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cdc.lsn import format_lsn
 from contexts.databases import Database, Databases
 from contexts.errors import ConfigError
 from contexts.model import Context
+from migrator import references
 from migrator.barriers import WorkerBarriers
-from validations.barrier import Barriers
+from validations.barrier import Barrier, Barriers
 from validations.invariants import files
 from validations.invariants.model import Checked, Invariant, Limits, Outcome, Result, State, Violation
 from validations.invariants.reading import keys
 from validations.invariants.run import check
+from validations.references.declared import declared as declared_references
 from validations.snapshots import Rewritten
 from validations.state import invariants as stored
 
@@ -25,34 +29,39 @@ _log = logging.getLogger(__name__)
 def run(
     context: Context, both: Databases, verification: int, declared: tuple[Invariant, ...], *, show_values: bool
 ) -> Checked | None:
-    """Check the declared invariants at a barrier of their own and store what became of them; None where there is none.
+    """Check invariants and references at a barrier of their own and store the results; None where there are none.
 
     :raises CarveoutError: no barrier was reached, or a server went away; nothing is stored.
     """
-    if not declared:
+    if not declared and not context.references:
         return None
     options = context.options
     limits = Limits(options.invariant_timeout_s, options.max_snapshot_age_s, show_values=show_values)
-    checked = _at_a_barrier(WorkerBarriers(context, both), declared, limits)
+
+    def ask(barrier: Barrier) -> Checked:
+        checked = check(barrier, declared, limits)
+        return replace(checked, results=checked.results + references.check(context, both, barrier, limits))
+
+    checked = _at_a_barrier(WorkerBarriers(context, both), ask)
     stored.save(both.service, verification, checked)
     return checked
 
 
-def _at_a_barrier(barriers: Barriers, declared: tuple[Invariant, ...], limits: Limits) -> Checked:
+def _at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], Checked]) -> Checked:
     for _ in range(_TRIES - 1):
         try:
             with barriers() as barrier:
-                return check(barrier, declared, limits)
+                return ask(barrier)
         except Rewritten as error:
             _log.info("%s; the next barrier is taken", error)
     with barriers() as barrier:
-        return check(barrier, declared, limits)
+        return ask(barrier)
 
 
 def why_not_proven(context: Context, service: Database, verification: int) -> str | None:
     """Why the invariants forbid a switch: one did not hold, or one of today's files was not run as it stands."""
     try:
-        declared = files.load(context)
+        declared = files.load(context) + declared_references(context)
     except ConfigError as error:
         return f"the invariants cannot be read: {error.message}"
     checked = stored.read(service, verification)
@@ -75,7 +84,7 @@ def to_json(checked: Checked | None) -> list[dict[str, Any]]:
 def lines(context: Context, checked: Checked | None) -> list[str]:
     """What a terminal shows."""
     if checked is None:
-        return [f"  invariants: none (there is no file in {context.folder / files.FOLDER})"]
+        return [f"  invariants: none (there is no file in {context.folder / files.FOLDER}, and no reference)"]
     held = sum(result.state is State.HOLDS for result in checked.results)
     shown = [f"  invariants: {held} of {len(checked.results)} hold at {format_lsn(checked.lsn)}"]
     for result in checked.results:

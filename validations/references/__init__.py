@@ -1,0 +1,1 @@
+"""Cross-context references: counted across two databases at a barrier."""
