@@ -34,6 +34,8 @@ PINNED_SETTINGS: Mapping[str, str] = {
     "search_path": "pg_catalog",
     "row_security": "off",
     "default_transaction_read_only": "off",
+    # Marks a session as ours for the trigger that notes writes past the write locks (carveout.note_write).
+    "carveout.mover": "on",
 }
 CONNECT_TIMEOUT_S = 10
 #: The first version that knows ``transaction_timeout``: an older one would refuse the connection.

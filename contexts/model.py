@@ -114,6 +114,8 @@ class Options(_Strict):
     lockstep_tolerance: Literal["none", "any"] = "none"
     #: How long the stream must have shown no writer without the shim before lockstep may begin.
     lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
+    #: How often the worker looks whether the closed side stays closed.
+    watch_interval_s: Annotated[float, Field(gt=0)] = 2.0
     #: The worker pauses the copy while the shared database has more active sessions than this (0: never).
     throttle_active_sessions: Annotated[int, Field(ge=0)] = 0
     #: The worker pauses the copy and the stream while a trivial query there takes longer than this (0: never).

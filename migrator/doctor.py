@@ -22,9 +22,11 @@ from migrator.control import locks, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome, Switch
 from migrator.lifecycle import State
+from migrator.proof import latest_proof
 from migrator.run import Run
 from migrator.sides import route, writelock
 from migrator.sides.writelock import LockState
+from migrator.watch.fence import rogue_writes
 
 
 def diagnose(run: Run) -> list[str]:
@@ -80,10 +82,19 @@ def _side(run: Run, side: Side, migration: Migration, switch: Switch | None) -> 
         wanted_open = side is migration.open_side
         if wanted_open and closed:
             yield f"! the {side} side should be open: writes there are refused; " + _sql("DISABLE", states)
+        if not wanted_open:
+            yield from _rogue_writes(run, side)
         if not wanted_open and opened:
             yield f"! the {side} side should be closed: writes there do not reach the other side; " + _sql(
                 "ENABLE", states
             )
+
+
+def _rogue_writes(run: Run, side: Side) -> Iterator[str]:
+    proof = latest_proof(run)
+    for write in rogue_writes(run.executor.connection(side), run.name):
+        if proof is None or proof.result.started_at < write.at:
+            yield f"! past the write lock of the {side} side: {write}; `carveout verify {run.name}` shows the rows"
 
 
 def _sql(change: str, states: dict[Table, LockState]) -> str:

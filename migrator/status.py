@@ -124,6 +124,8 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
         done = 100 * copying["estimated_bytes_done"] / max(1, copying["estimated_bytes_total"])
         eta = f", ~{copying['eta_s']:.0f} s left" if copying["eta_s"] is not None and done >= 1 else ""
         shown.append(f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}")
+    if watch := worker.get("watch"):
+        shown += _watch_lines(watch)
     shown += [f"  {key}: {worker[key]}" for key in ("paused", "error") if worker.get(key)]
     return shown
 
@@ -138,6 +140,16 @@ def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
         f" {writer['transactions']} transactions, the last at {writer['last_seen']}"
         for writer in lockstep["unshimmed"]
     ]
+
+
+def _watch_lines(watch: dict[str, Any]) -> list[str]:
+    shown = []
+    if watch.get("rogue_writes"):
+        shown.append(
+            f"  ROGUE WRITES on the closed {watch['side']} side: {watch['rogue_writes']}, the last at"
+            f" {watch['last_rogue_at']}: carveout doctor names them"
+        )
+    return shown + ([f"  the closed side cannot be watched: {watch['error']}"] if watch.get("error") else [])
 
 
 def _blocked(switch: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "rules": ("migrator.cli.rules", "rules", "Show and accept violations of stream rules."),
     "repair": ("migrator.cli.repair", "repair", "Copy differing rows again to the closed side."),
     "suites": ("migrator.cli.suites", "suites", "Run the context's great-expectations suites."),
+    "stragglers": ("migrator.cli.stragglers", "stragglers", "List who still uses the closed tables."),
     "report": ("migrator.cli.report", "report", "Write the proof and the history as one HTML file."),
     "dual-write": (
         "migrator.cli.lockstep",

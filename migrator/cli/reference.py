@@ -56,6 +56,7 @@ NOTES = {
         (_REFUSED,),
     ),
     "schema upgrade": Note("carveout schema upgrade wallet --to tables"),
+    "stragglers": Note("carveout stragglers wallet", (_REFUSED,)),
     "schema check": Note("carveout schema check wallet", (_DIFFERENCES,)),
     "check": Note("carveout check wallet --only keys --only grants", (_REFUSED,)),
     "plan": Note("carveout plan wallet"),

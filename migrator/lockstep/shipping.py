@@ -1,7 +1,8 @@
 """Generated for the closed side: the function that takes an application's payloads and writes their rows.
 
-It runs as its owner with ``session_replication_role = replica``, as the stream does: what triggers wrote on the open
-side is in the payload already. Then it reads every row back into the ledger, which the audit compares with the stream.
+It runs as its owner with ``session_replication_role = replica`` and our mark, as the stream does: what triggers wrote
+on the open side is in the payload already. Then it reads every row back into the ledger, which the audit compares with
+the stream.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def apply_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
     """Writes one payload; refuses while the stream has not brought everything from before lockstep."""
     return sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}(gid text, payload text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog SET session_replication_role = replica"
+        " SET search_path = pg_catalog SET session_replication_role = replica SET carveout.mover = on"
         " SET enable_hashjoin = off SET enable_mergejoin = off{pinned} AS $carveout$\n"
         "DECLARE entries constant jsonb := payload::jsonb;\n"
         "BEGIN\n"

@@ -2,7 +2,8 @@
 
 They are made once, disabled on the open side, and only enabled or disabled later: both take the lock that waits
 for writers (SHARE ROW EXCLUSIVE) and leaves readers alone. The applier runs with
-``session_replication_role = replica`` and is not refused.
+``session_replication_role = replica`` and is not refused. So is nobody else in that role: a second trigger, which fires
+in that role alone, notes who it was (``carveout.rogue_write``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ from contexts.model import Side
 from migrator.executor import Executor
 
 TRIGGER = "carveout_write_lock"
+NOTE_TRIGGER = "carveout_note_write"
 _NAME = sql.Identifier(TRIGGER)
+_NOTE = sql.Identifier(NOTE_TRIGGER)
+
+
+_LOCK_SQL = sql.SQL(
+    "CREATE OR REPLACE TRIGGER carveout_write_lock BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
+    " FOR EACH STATEMENT EXECUTE FUNCTION carveout.write_lock({context}, {other})"
+)
+_NOTE_SQL = sql.SQL(
+    "CREATE OR REPLACE TRIGGER carveout_note_write AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
+    " FOR EACH STATEMENT EXECUTE FUNCTION carveout.note_write({context}, {other})"
+)
 
 
 class LockState(enum.StrEnum):
@@ -30,17 +43,14 @@ class LockState(enum.StrEnum):
 
 
 def create(executor: Executor, side: Side, context: str, table: Table, *, closed: bool) -> None:
-    """Make the trigger on one table, closed or open; call it in a transaction of its own per table."""
+    """Make both triggers on one table, closed or open; call it in a transaction of its own per table."""
     # Statement triggers are not inherited by partitions: each leaf and each root has its own.
-    executor.write(
-        side,
-        sql.SQL(
-            "CREATE OR REPLACE TRIGGER {name} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION carveout.write_lock({context}, {other})"
-        ).format(
-            name=_NAME, table=table.identifier(), context=sql.Literal(context), other=sql.Literal(str(side.other))
-        ),
-    )
+    for template in (_LOCK_SQL, _NOTE_SQL):
+        statement = template.format(
+            table=table.identifier(), context=sql.Literal(context), other=sql.Literal(str(side.other))
+        )
+        executor.write(side, statement)
+    executor.write(side, sql.SQL("ALTER TABLE {} ENABLE REPLICA TRIGGER {}").format(table.identifier(), _NOTE))
     (close if closed else open_)(executor, side, [table])
 
 
@@ -59,7 +69,8 @@ def open_(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
 def drop(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
     """Remove the triggers."""
     for table in tables:
-        executor.write(side, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_NAME, table.identifier()))
+        for name in (_NAME, _NOTE):
+            executor.write(side, sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(name, table.identifier()))
 
 
 def states(executor: Executor, side: Side, tables: Iterable[Table]) -> dict[Table, LockState]:

@@ -14,11 +14,12 @@ from migrator import connector
 from migrator.control import intents, workers
 from migrator.control.intents import Kind
 from migrator.executor import Row
-from migrator.proof import why_not_proven
+from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
 from migrator.switch import markers, sequences
+from migrator.watch import fence
 from validations.parity.grants import grants
 
 WORKER_SEEN_S = 10.0
@@ -122,6 +123,14 @@ def _proof(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
         yield f"{reason} (carveout verify {run.name})"
 
 
+def _rogue_writes(run: Run, _from: Side, to_side: Side) -> Iterable[str]:
+    """Rows that were written past the lock are wrong until a proof from afterwards says that they are not."""
+    writes = fence.rogue_writes(run.executor.connection(to_side), run.name)
+    proof = latest_proof(run)
+    if writes and (proof is None or proof.result.started_at < writes[0].at):
+        yield f"{writes[0]}, past the write lock of the {to_side} side (carveout verify {run.name})"
+
+
 def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
     """A marker that travels from the open to the closed side shows that the stream really moves."""
     marker = markers.new(run.name, "probe")
@@ -145,4 +154,5 @@ CONDITIONS: Sequence[Condition] = (
     _schema,
     _prepared_transactions,
     _proof,
+    _rogue_writes,
 )

@@ -20,6 +20,7 @@ from migrator.control import intents, locks, migrations, workers
 from migrator.control.intents import Intent, Kind
 from migrator.control.migrations import CHANNEL, Migration
 from migrator.lifecycle import State
+from migrator.watch.task import WatchTask
 from migrator.worker.monitor import Monitor
 from migrator.worker.requests import IntentBarrier
 
@@ -47,15 +48,18 @@ class ControlTask:
         self._stop = stop
         self._started_at = dt.datetime.now(dt.UTC)
         self._seen_barriers: set[int] = set()
+        self._watch = WatchTask(context, databases, stop)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
+        self._watch.start()
 
     def join(self) -> None:
         """Wait for the task to end after the worker's stop event."""
         self._thread.join()
+        self._watch.join()
 
     def assign(self, migration: Migration) -> Signals:
         """Say what the worker runs from now on; the signals are fresh."""
@@ -117,6 +121,7 @@ class ControlTask:
             **self.signals.report,
             **self.details(),
             **measured,
+            "watch": self._watch.report or None,
         }
         if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing
             report["end_lsn"] = format_lsn(report["end_lsn"])

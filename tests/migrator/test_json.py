@@ -19,7 +19,18 @@ from tests.test_repo import ROOT
 COMMON = {"version", "context", "next_steps"}
 #: Keys of a status that a planned context has; the page says "From `prepared` on" of the others.
 PLANNED = {"state", "open_side", "epoch", "updated_at"}
-DOCUMENTS = ["plan", "verify", "repair", "report", "cutover", "doctor", "schema check", "status", "rules list"]
+DOCUMENTS = [
+    "plan",
+    "verify",
+    "repair",
+    "report",
+    "cutover",
+    "doctor",
+    "schema check",
+    "status",
+    "rules list",
+    "stragglers",
+]
 INVARIANT = """-- proves: no account is below zero
 -- severity: error
 -- sides: shared, service
@@ -61,6 +72,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         run("cutover", "cutover", "bank")
         bank.await_streaming()
         bank.cli("throttle", "bank", "100000")
+        run("stragglers", "stragglers", "bank")
         run("status", "status", "bank")
         run("status all", "status")
         run("verify back", "verify", "bank")
