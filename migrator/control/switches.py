@@ -61,6 +61,12 @@ def begin(conn: Connection, migration: Migration) -> Switch:
                   Outcome.RUNNING, number)  # fmt: skip
 
 
+def newest_driver(conn: Connection, context: str) -> int:
+    """The number that the last driver got; 0 before the first."""
+    row = conn.execute("SELECT driver FROM carveout.migration WHERE context = %s", (context,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def take_over(conn: Connection, context: str) -> Switch | None:
     """The switch that is neither finished nor undone, for this driver to end; no older driver can any more."""
     with conn.transaction():

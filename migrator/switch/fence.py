@@ -89,7 +89,7 @@ def take(run: Run, switch: Switch, side: Side) -> None:
 
     :raises SwitchEnded: a newer driver has changed it already.
     """
-    newest = -1 if run.executor.dry else route.driver(run.executor, side, run.name, hold=True)
+    newest = route.driver(run.executor, side, run.name, hold=not run.executor.dry)
     if newest > switch.driver:
         raise switches.ended(switch)
     if newest < switch.driver:

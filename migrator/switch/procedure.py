@@ -146,9 +146,9 @@ def _begin(run: Run) -> Switch:
     if run.executor.dry:
         import uuid
 
-        return Switch(
-            uuid.uuid4(), run.name, migration.open_side, migration.closed_side, migration.epoch + 1, Outcome.RUNNING
-        )
+        driver = switches.newest_driver(run.control, run.name) + 1
+        from_side, to_side = migration.open_side, migration.closed_side
+        return Switch(uuid.uuid4(), run.name, from_side, to_side, migration.epoch + 1, Outcome.RUNNING, driver)
     return switches.begin(run.control, migration)
 
 
