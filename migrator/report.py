@@ -12,6 +12,7 @@ from contexts import sqlfiles
 from contexts.model import Context, Side
 from migrator import invariants, rules, suites
 from migrator import verify as verifying
+from migrator.control import switches
 from migrator.proof import why_not_green, why_not_proven
 from migrator.run import Run
 from migrator.verify import Verification
@@ -130,10 +131,10 @@ def _switch(
     from_side: str, to_side: str, outcome: str, began: dt.datetime, ended: dt.datetime | None,
     measured: dict[str, Any], reason: str | None,
 ) -> Switch:  # fmt: skip
-    counted = [measured.pop(key, None) for key in ("write_block_ms", "changed_keys", "rechecked_keys")]
-    blocked_ms, changed, rechecked = counted
+    counted, parts = switches.split(measured)
+    blocked_ms, changed, rechecked, missed = counted.values()
     return Switch(
-        Side(from_side), Side(to_side), outcome, began, ended, blocked_ms, measured, changed, rechecked, reason
+        Side(from_side), Side(to_side), outcome, began, ended, blocked_ms, parts, changed, rechecked, missed, reason
     )
 
 
@@ -148,5 +149,6 @@ def _switch_json(switch: Switch) -> dict[str, Any]:
         "breakdown_ms": dict(switch.parts),
         "changed_keys": switch.changed_keys,
         "rechecked_keys": switch.rechecked_keys,
+        "not_rechecked": switch.not_rechecked,
         "reason": switch.reason,
     }

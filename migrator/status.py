@@ -176,14 +176,14 @@ def _last_switch(conn: Connection, context: str) -> dict[str, Any] | None:
     if row is None:
         return None
     to_side, outcome, started_at, ended_at, measured, reason = row
-    counted = {key: measured.pop(key, None) for key in ("write_block_ms", "changed_keys", "rechecked_keys")}
+    counted, parts = switches.split(measured)
     return {
         "to": to_side,
         "outcome": outcome,
         "started_at": started_at,
         "ended_at": ended_at,
         **counted,
-        "breakdown_ms": measured,
+        "breakdown_ms": parts,
         "reason": reason,
     }
 

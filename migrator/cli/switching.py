@@ -67,6 +67,9 @@ def _print(report: SwitchReport) -> None:
         click.echo(f"  {part:10} {milliseconds:8.1f} ms")
     if report.facts:
         click.echo(f"{report.facts['rechecked_keys']} of {report.facts['changed_keys']} last changed keys re-checked")
+        for missed in report.facts["not_rechecked"]:
+            keys = f"{missed['keys']} keys" if missed["keys"] else "all"
+            click.echo(f"  not re-checked: {keys} of {missed['table']}: {missed['why']}")
     click.echo("next: " + _next(report)[0])
 
 

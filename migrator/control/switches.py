@@ -15,6 +15,9 @@ from contexts.model import Side
 from migrator.control.migrations import Migration, notify, record, transition
 from migrator.lifecycle import State
 
+#: What is stored beside the parts of the time without writes.
+_COUNTED = ("write_block_ms", "changed_keys", "rechecked_keys", "not_rechecked")
+
 
 class Outcome(enum.StrEnum):
     """What has become of a switch."""
@@ -141,6 +144,12 @@ def commit(conn: Connection, switch: Switch) -> None:
         )
         record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
         notify(conn, switch.context)
+
+
+def split(breakdown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """What :func:`finish` stored, as what was counted (None where it was not) and the parts of the blocked time."""
+    counted = {key: breakdown.get(key) for key in _COUNTED}
+    return counted, {key: value for key, value in breakdown.items() if key not in _COUNTED}
 
 
 def finish(conn: Connection, switch: Switch, breakdown: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The last check of a switch: the keys changed last, compared while no side takes writes.
 
-Everything that takes time without reading those rows (sessions, catalogs, expressions) is made before the fence.
+Everything that takes time without reading those rows (sessions, catalogs, expressions) is made before the fence. The
+budget is one for all queries of the check: each may take what is left of it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from psycopg import sql
+import psycopg
 
 from contexts.errors import CarveoutError
 from contexts.model import Side, TableName
@@ -19,16 +21,30 @@ from migrator.run import Run
 from validations.diff.delta import diff_keys
 from validations.diff.model import Key
 from validations.diff.plan import row_hash, subjects
-from validations.diff.sessions import Pair
+from validations.diff.sessions import Pair, TimeOver, limit
 from validations.diff.subject import Subject
 
-_RECENT = sql.SQL(
-    "SELECT table_schema, table_name, columns, key FROM carveout.recent_key WHERE context = %s ORDER BY 1, 2"
-)
+_RECENT = "SELECT table_schema, table_name, columns, key FROM carveout.recent_key WHERE context = %s ORDER BY 1, 2"
+TIME, NO_KEY, OTHER_KEY = "the time was over", "no key", "not comparable by the key of the stream"
 
 
 class LastCheckFailed(CarveoutError):
     """The side that would open is not what the side that closes is; the switch goes back."""
+
+
+@dataclass
+class Rechecked:
+    """What the last check saw, and what not."""
+
+    changed: int = 0
+    compared: int = 0
+    #: By table: how many keys (None: unknown) were not compared, and why.
+    missed: dict[TableName, tuple[int | None, str]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """In the words of ``docs/json.md``."""
+        missed = [{"table": str(name), "keys": keys, "why": why} for name, (keys, why) in self.missed.items()]
+        return {"changed_keys": self.changed, "rechecked_keys": self.compared, "not_rechecked": missed}
 
 
 @dataclass(frozen=True)
@@ -40,37 +56,60 @@ class LastCheck:
     pair: Pair
     subjects: dict[TableName, Subject]
 
-    def compare(self) -> dict[str, int]:
-        """Compare within the budget of the options; returns how many keys there were and were compared.
+    def compare(self) -> dict[str, Any]:
+        """Compare within the budget of the options; returns how many keys there were and what was not compared.
 
         :raises LastCheckFailed: names the tables and keys that differ.
         """
-        deadline = time.monotonic() + self.run.context.options.recheck_budget_ms / 1000
-        wanted = self._recent()
-        compared, differing = 0, []
-        for name, keys in wanted.items():
-            result = diff_keys(self.pair, self.subjects[name], keys, budget_s=max(0.0, deadline - time.monotonic()))
-            compared += result.compared
-            differing += [
-                f"{name} key={','.join(difference.key)} {difference.kind}" for difference in result.differences
-            ]
+        seen, differing = self._compared(time.monotonic() + self.run.context.options.recheck_budget_ms / 1000)
         if differing:
             raise LastCheckFailed(
                 f"context {self.run.name!r}: {len(differing)} rows differ at the fence: {'; '.join(differing[:5])}",
                 unchanged=f"the {self.to_side.other} side is open again",
                 next_step=f"carveout verify {self.run.name}",
             )
-        return {"changed_keys": sum(map(len, wanted.values())), "rechecked_keys": compared}
+        return seen.facts()
 
-    def _recent(self) -> dict[TableName, list[Key]]:
-        found: dict[TableName, list[Key]] = {}
-        for schema, table, columns, key in self.run.executor.read(self.to_side, _RECENT, (self.run.name,)):
-            subject = self.subjects.get(TableName(schema, table))
-            if subject is None or {pair.name for pair in subject.key} != set(columns):
-                continue  # a key of the stream that is not the key of the comparison
-            values = dict(zip(columns, key, strict=True))
-            found.setdefault(subject.name, []).append(tuple(values[pair.name] for pair in subject.key))
+    def _compared(self, deadline: float) -> tuple[Rechecked, list[str]]:
+        seen, differing = Rechecked(missed=self._keyless()), list[str]()
+        try:
+            wanted = self._recent(deadline, seen)
+        except TimeOver:
+            seen.missed |= dict.fromkeys(self.subjects.keys() - seen.missed.keys(), (None, TIME))
+            return seen, differing
+        # Small tables first: so the time is over in as few tables as can be.
+        for name, keys in sorted(wanted.items(), key=lambda item: len(item[1])):
+            result = diff_keys(self.pair, self.subjects[name], keys, deadline=deadline)
+            seen.compared += result.compared
+            if missed := result.keys - result.compared:
+                seen.missed[name] = (missed, TIME)
+            differing += [f"{name} key={','.join(found.key)} {found.kind}" for found in result.differences]
+        return seen, differing
+
+    def _keyless(self) -> dict[TableName, tuple[int | None, str]]:
+        leaves = [subject for subject in self.subjects.values() if subject.open.kind != "p"]
+        return {subject.name: (None, NO_KEY) for subject in leaves if not subject.key}
+
+    def _recent(self, deadline: float, seen: Rechecked) -> dict[TableName, set[Key]]:
+        """The stored keys, as those of the comparison; others are noted as missed."""
+        found: dict[TableName, set[Key]] = {}
+        for schema, table, columns, key in self._stored(deadline):
+            seen.changed += 1
+            name, values = TableName(schema, table), dict(zip(columns, key, strict=True))
+            subject = self.subjects.get(name)
+            if subject is None or {pair.name for pair in subject.key} != values.keys():
+                before, _ = seen.missed.get(name, (0, ""))
+                seen.missed[name] = ((before or 0) + 1, OTHER_KEY)
+            else:
+                found.setdefault(name, set()).add(tuple(values[pair.name] for pair in subject.key))
         return found
+
+    def _stored(self, deadline: float) -> list[tuple[str, str, list[str], list[str]]]:
+        try:
+            limit(self.pair.closed, deadline)
+            return self.pair.closed.execute(_RECENT, (self.run.name,)).fetchall()
+        except psycopg.errors.QueryCanceled as error:
+            raise TimeOver from error
 
 
 @contextmanager

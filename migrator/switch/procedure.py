@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -42,7 +43,7 @@ class Stopwatch:
         self.parts: dict[str, float] = {}
         self.total_ms = 0.0
         #: What the last check saw.
-        self.facts: dict[str, int] = {}
+        self.facts: dict[str, Any] = {}
         self.began = self._last = time.monotonic()
 
     def start(self, began: float) -> None:
@@ -70,11 +71,12 @@ class SwitchReport:
     to_side: Side
     write_block_ms: float
     breakdown_ms: dict[str, float]
-    #: ``changed_keys`` that the stream remembered, and ``rechecked_keys`` that were compared at the fence.
-    facts: dict[str, int]
+    #: ``changed_keys`` that the stream remembered, ``rechecked_keys`` that were compared at the fence, and
+    #: ``not_rechecked``.
+    facts: dict[str, Any]
 
 
-def execute(run: Run, verify: Callable[[], dict[str, int]]) -> SwitchReport:
+def execute(run: Run, verify: Callable[[], dict[str, Any]]) -> SwitchReport:
     """Exchange the sides. The conditions have been checked by the caller.
 
     :param verify: the last check while no side is open; raises to go back.
@@ -175,7 +177,7 @@ def _gate(run: Run, switch: Switch) -> Iterator[float]:
 
 
 def _exchange(
-    run: Run, switch: Switch, pairs: sequences.Pairs, verify: Callable[[], dict[str, int]], watch: Stopwatch
+    run: Run, switch: Switch, pairs: sequences.Pairs, verify: Callable[[], dict[str, Any]], watch: Stopwatch
 ) -> None:
     """Everything that happens while no side takes writes."""
     deadline = watch.began + run.context.options.switch_deadline_ms / 1000
@@ -228,7 +230,7 @@ def _open(run: Run, switch: Switch) -> None:
     kill_point("switch.opened")
 
 
-def _finish(run: Run, switch: Switch, breakdown: dict[str, float]) -> None:
+def _finish(run: Run, switch: Switch, breakdown: dict[str, Any]) -> None:
     wayback.drop_old(run, switch)
     kill_point("switch.finished")
     run.executor.act(

@@ -12,6 +12,7 @@ from psycopg import sql
 from contexts.databases import Database, Databases
 from contexts.embedded import Server
 from contexts.model import Side
+from migrator.switch import lastcheck
 from tests.conftest import MAJORS, running_servers
 from tests.migrator import inprocess
 from tests.migrator.driving import switch
@@ -99,7 +100,11 @@ def test_there_and_back(bank: Bank) -> None:
         bank.await_streaming()
         write(bank.both.shared, "2")
         prove(bank)
-        switch(bank, Side.SERVICE)
+        report = switch(bank, Side.SERVICE)
+        assert {missed["table"]: missed["why"] for missed in report.facts["not_rechecked"]} == {
+            "h.keyless": lastcheck.NO_KEY,
+            "h.indexed": lastcheck.OTHER_KEY,
+        }
         write(bank.both.service, "3")
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             write(bank.both.shared, "4")

@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from contexts.model import Side, TableName
 from tests.validations.support import Sides
 from validations.diff.delta import KeysResult, diff_keys, prepare
 from validations.diff.model import Key, Kind, Verdict
-from validations.diff.sessions import Pair
+from validations.diff.sessions import Pair, Rows
 
 MISSING, SURPLUS, DIFFERENT = Kind.MISSING_ON_CLOSED, Kind.MISSING_ON_OPEN, Kind.DIFFERENT
 
@@ -33,7 +34,7 @@ def _pair(sides: Sides) -> Iterator[Pair]:
 def _compare(sides: Sides, keys: list[Key], *, budget_s: float = 60.0, table: str = "t") -> KeysResult:
     with _pair(sides) as pair:
         found = prepare(pair, sides.read(Side.SHARED), sides.read(Side.SERVICE))
-        return diff_keys(pair, found[TableName("public", table)], keys, budget_s=budget_s)
+        return diff_keys(pair, found[TableName("public", table)], keys, deadline=time.monotonic() + budget_s)
 
 
 @pytest.fixture
@@ -81,9 +82,26 @@ def test_time_that_is_over_makes_it_incomplete(sides: Sides) -> None:
             found = prepare(pair, sides.read(Side.SHARED), sides.read(Side.SERVICE))
             locker.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
             started = time.monotonic()
-            result = diff_keys(pair, found[sides.names[0]], [("1", "x")], budget_s=0.3)
+            result = diff_keys(pair, found[sides.names[0]], [("1", "x")], deadline=started + 0.3)
         assert (result.verdict, result.compared) == (Verdict.INCOMPLETE, 0)
         assert 0.25 < time.monotonic() - started < 20
+
+
+def test_a_difference_counts_though_there_is_no_time_to_name_its_columns(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides.on(Side.SERVICE, "UPDATE t SET n = 1.5 WHERE k = 3")
+    ask = Pair.ask
+
+    def ask_and_let_time_pass(self: Pair, *arguments: Any, deadline: float) -> tuple[Rows, Rows]:
+        found = ask(self, *arguments, deadline=deadline)
+        monkeypatch.setattr("validations.diff.sessions.time.monotonic", lambda: deadline)
+        return found
+
+    monkeypatch.setattr(Pair, "ask", ask_and_let_time_pass)
+    result = _compare(sides, [("3", "x")])
+    assert [(d.key, d.kind, d.columns) for d in result.differences] == [(("3", "x   "), DIFFERENT, ())]
+    assert (result.verdict, result.compared) == (Verdict.DIFFERENT, 1)
 
 
 def test_a_table_that_is_missing_is_refused(sides: Sides) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-
-import psycopg
 
 from contexts.catalog import Table
 from contexts.errors import RefusedError
@@ -16,7 +13,7 @@ from contexts.model import TableName
 from validations.diff import rows
 from validations.diff.model import Difference, Key, Verdict
 from validations.diff.plan import Tables, row_hash, subjects
-from validations.diff.sessions import Pair, Query
+from validations.diff.sessions import Pair, Query, Rows, TimeOver
 from validations.diff.subject import Subject
 
 
@@ -56,14 +53,15 @@ def prepare(pair: Pair, tables_open: Tables, tables_closed: Tables) -> dict[Tabl
 
 
 def diff_keys(
-    pair: Pair, subject: Subject, keys: Iterable[Key], *, budget_s: float, values: bool = False
+    pair: Pair, subject: Subject, keys: Iterable[Key], *, deadline: float, values: bool = False
 ) -> KeysResult:
     """Compare the rows with these keys, as the two sessions see them.
 
     Between a drained fence and the opening nothing changes, so plain sessions see both sides at one moment;
     elsewhere pass the sessions of a barrier. Both sessions must be in a transaction.
 
-    :param budget_s: seconds; what is not compared by then makes the result incomplete.
+    :param deadline: on the monotonic clock; what is not compared by then makes the result incomplete, and a
+        difference that was found may lack its columns.
     :raises RefusedError: the table has no key on both sides.
     """
     if not subject.key:
@@ -72,35 +70,32 @@ def diff_keys(
             unchanged="nothing was compared",
             next_step="compare the whole table",
         )
-    deadline = time.monotonic() + budget_s
     rest, wanted = iter(wanted_keys := sorted(set(keys))), len(wanted_keys)
     compared = ours = theirs = 0
     differences: list[Difference] = []
     while batch := list(islice(rest, rows.KEYS_AT_ONCE)):
         try:
-            _limit(pair, deadline)
-            counts, found = _compare(pair, subject, batch, values)
-        except (TimeoutError, psycopg.errors.QueryCanceled):
+            open_rows, closed_rows = _ask(pair, subject, batch, deadline)
+        except TimeOver:
             break
-        compared, ours, theirs = compared + len(batch), ours + counts[0], theirs + counts[1]
-        differences += found
+        compared, ours, theirs = compared + len(batch), ours + len(open_rows), theirs + len(closed_rows)
+        differences += _differences(pair, subject, rows.compare(open_rows, closed_rows), deadline, values)
     return KeysResult(subject.name, wanted, compared, ours, theirs, tuple(differences))
 
 
-def _compare(pair: Pair, subject: Subject, keys: list[Key], values: bool) -> tuple[tuple[int, int], list[Difference]]:
+def _ask(pair: Pair, subject: Subject, keys: list[Key], deadline: float) -> tuple[Rows, Rows]:
     source, parameters = subject.keys(keys)
 
     def query(table: Table) -> Query:
         return subject.statement("keyed_rows", table, keys=source, join=subject.join(table)), parameters
 
-    ours, theirs = pair.ask(subject, query)
-    found = rows.named(pair, subject, rows.compare(ours, theirs), values=values)
-    return (len(ours), len(theirs)), list(found)
+    return pair.ask(subject, query, deadline=deadline)
 
 
-def _limit(pair: Pair, deadline: float) -> None:
-    left_ms = int((deadline - time.monotonic()) * 1000)
-    if left_ms <= 0:
-        raise TimeoutError
-    for session in (pair.open, pair.closed):
-        session.execute("SELECT set_config('statement_timeout', %s, true)", (str(left_ms),))
+def _differences(
+    pair: Pair, subject: Subject, found: list[Difference], deadline: float, values: bool
+) -> list[Difference]:
+    try:
+        return list(rows.named(pair, subject, found, values=values, deadline=deadline))
+    except TimeOver:  # that they differ is known all the same
+        return found

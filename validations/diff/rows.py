@@ -32,12 +32,17 @@ def compare(open_rows: Rows, closed_rows: Rows) -> list[Difference]:
     ]
 
 
-def named(pair: Pair, subject: Subject, differences: Iterable[Difference], *, values: bool) -> Iterator[Difference]:
-    """The differences with the columns that differ, and their values where asked for."""
+def named(
+    pair: Pair, subject: Subject, differences: Iterable[Difference], *, values: bool, deadline: float | None = None
+) -> Iterator[Difference]:
+    """The differences with the columns that differ, and their values where asked for.
+
+    :raises TimeOver: the deadline (monotonic clock) has passed.
+    """
     rest = iter(differences)
     while batch := list(islice(rest, KEYS_AT_ONCE)):
         keys = [d.key for d in batch if d.kind is Kind.DIFFERENT]
-        columns = _columns(pair, subject, keys, values) if keys else {}
+        columns = _columns(pair, subject, keys, values, deadline) if keys else {}
         for difference in batch:
             yield replace(difference, **columns.get(difference.key, {}))
 
@@ -56,7 +61,9 @@ def _classed(key: Key, on_open: int, on_closed: int) -> Difference:
     return Difference(key, kind, count=on_open or on_closed)
 
 
-def _columns(pair: Pair, subject: Subject, keys: Sequence[Key], values: bool) -> dict[Key, dict[str, Any]]:
+def _columns(
+    pair: Pair, subject: Subject, keys: Sequence[Key], values: bool, deadline: float | None
+) -> dict[Key, dict[str, Any]]:
     source, parameters = subject.keys(keys)
     hashes = sql.SQL(", ").join(subject.hash.column(p) for p in subject.pairs)
     texts = sql.SQL(", ").join(rowhash.value_text(p) for p in subject.pairs)
@@ -68,7 +75,8 @@ def _columns(pair: Pair, subject: Subject, keys: Sequence[Key], values: bool) ->
             "keyed_columns", table, keys=source, join=join, hashes=hashes, values=shown
         ), parameters
 
-    ours, theirs = ({tuple(row[0]): row[1:] for row in rows} for rows in pair.ask(subject, query))
+    found = pair.ask(subject, query, deadline=deadline)
+    ours, theirs = ({tuple(row[0]): row[1:] for row in rows} for rows in found)
     return {key: _differing(subject, ours[key], theirs[key]) for key in ours.keys() & theirs.keys()}
 
 

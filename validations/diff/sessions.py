@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -25,6 +26,10 @@ _T = TypeVar("_T")
 
 class Stopped(Exception):
     """The pair was told to stop."""
+
+
+class TimeOver(Exception):
+    """A deadline has passed."""
 
 
 class Pair:
@@ -53,18 +58,30 @@ class Pair:
         try:
             return futures[0].result(), futures[1].result()
         except BaseException as error:
-            self._cancel()
+            if not isinstance(error, TimeOver):  # with a deadline, the other query ends by itself
+                self._cancel()
             wait(futures)  # no thread may use a session that its owner closes
             if self._stopped and isinstance(error, psycopg.errors.QueryCanceled):
                 raise Stopped from error
             raise
 
-    def ask(self, subject: Subject, query: Callable[[Table], Query]) -> tuple[Rows, Rows]:
-        """The rows of one query, composed for each side's table."""
-        return self.both(
-            lambda: self.open.execute(*query(subject.open)).fetchall(),
-            lambda: self.closed.execute(*query(subject.closed)).fetchall(),
-        )
+    def ask(
+        self, subject: Subject, query: Callable[[Table], Query], *, deadline: float | None = None
+    ) -> tuple[Rows, Rows]:
+        """The rows of one query, composed for each side's table.
+
+        :param deadline: on the monotonic clock; both servers end the query then.
+        :raises TimeOver: the deadline has passed; both transactions may be aborted.
+        """
+        try:
+            return self.both(
+                lambda: _rows(self.open, query(subject.open), deadline),
+                lambda: _rows(self.closed, query(subject.closed), deadline),
+            )
+        except psycopg.errors.QueryCanceled as error:
+            if deadline is None:
+                raise
+            raise TimeOver from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -93,6 +110,23 @@ class Pair:
         for session in (self.open, self.closed):
             with suppress(psycopg.Error):
                 session.cancel_safe()
+
+
+def limit(session: Connection, deadline: float) -> None:
+    """Let the server end every statement of the open transaction at the deadline, counted from now.
+
+    :raises TimeOver: it has passed.
+    """
+    left_ms = int((deadline - time.monotonic()) * 1000)
+    if left_ms <= 0:
+        raise TimeOver
+    session.execute("SELECT set_config('statement_timeout', %s, true)", (str(left_ms),))
+
+
+def _rows(session: Connection, query: Query, deadline: float | None) -> Rows:
+    if deadline is not None:
+        limit(session, deadline)
+    return session.execute(*query).fetchall()
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from contexts.model import Side, TableName
 from contexts.rules import Rule
@@ -31,6 +32,8 @@ class Switch:
     #: Keys that the stream changed last, and how many of them were compared while no side took writes.
     changed_keys: int | None = None
     rechecked_keys: int | None = None
+    #: Objects with ``table``, ``keys`` and ``why``, see ``docs/json.md``.
+    not_rechecked: Sequence[Mapping[str, Any]] | None = None
     #: Why it went back.
     reason: str | None = None
 

@@ -96,7 +96,7 @@ def timeline(report: Report) -> Markup:
     rows = [
         (
             time(s.started_at), f"{s.from_side} to {s.to_side}", s.outcome, _blocked(s), _parts(s),
-            "-" if s.rechecked_keys is None else f"{s.rechecked_keys:,}", s.reason or "",
+            "-" if s.rechecked_keys is None else f"{s.rechecked_keys:,} of {s.changed_keys:,}", s.reason or "",
         )
         for s in report.switches
     ]  # fmt: skip
