@@ -163,7 +163,7 @@ class _Job:
             )
         try:
             with pair.reading():
-                found = diff_keys(pair, subject, batch.keys, budget_s=WORK_S)
+                found = diff_keys(pair, subject, batch.keys, deadline=time.monotonic() + WORK_S, columns=False)
                 if found.compared < found.keys:
                     raise _too_slow(batch)
                 self.log.begun(self.repair, batch, {d.key: d.kind for d in found.differences}, lsn)
@@ -207,7 +207,8 @@ def _compare_once(
         sessions(barrier, _SETTINGS) as pair,
         pair.reading(),
     ):
-        results = [diff_keys(pair, found[table], some, budget_s=_PATIENCE_S) for table, some in keys.items()]
+        deadline = time.monotonic() + _PATIENCE_S
+        results = [diff_keys(pair, found[table], some, deadline=deadline) for table, some in keys.items()]
         pair.require_as_they_were()
         return results, barrier.lsn
 

@@ -75,11 +75,11 @@ class LastCheck:
         try:
             wanted = self._recent(deadline, seen)
         except TimeOver:
-            seen.missed |= dict.fromkeys(self.subjects.keys() - seen.missed.keys(), (None, TIME))
+            seen.missed |= dict.fromkeys(sorted(self.subjects.keys() - seen.missed.keys()), (None, TIME))
             return seen, differing
         # Small tables first: so the time is over in as few tables as can be.
         for name, keys in sorted(wanted.items(), key=lambda item: len(item[1])):
-            result = diff_keys(self.pair, self.subjects[name], keys, deadline=deadline)
+            result = diff_keys(self.pair, self.subjects[name], keys, deadline=deadline, columns=False)
             seen.compared += result.compared
             if missed := result.keys - result.compared:
                 seen.missed[name] = (missed, TIME)

@@ -53,7 +53,7 @@ def prepare(pair: Pair, tables_open: Tables, tables_closed: Tables) -> dict[Tabl
 
 
 def diff_keys(
-    pair: Pair, subject: Subject, keys: Iterable[Key], *, deadline: float, values: bool = False
+    pair: Pair, subject: Subject, keys: Iterable[Key], *, deadline: float, columns: bool = True
 ) -> KeysResult:
     """Compare the rows with these keys, as the two sessions see them.
 
@@ -62,6 +62,7 @@ def diff_keys(
 
     :param deadline: on the monotonic clock; what is not compared by then makes the result incomplete, and a
         difference that was found may lack its columns.
+    :param columns: whether to find out which columns differ.
     :raises RefusedError: the table has no key on both sides.
     """
     if not subject.key:
@@ -79,7 +80,8 @@ def diff_keys(
         except TimeOver:
             break
         compared, ours, theirs = compared + len(batch), ours + len(open_rows), theirs + len(closed_rows)
-        differences += _differences(pair, subject, rows.compare(open_rows, closed_rows), deadline, values)
+        found = rows.compare(open_rows, closed_rows)
+        differences += _named(pair, subject, found, deadline) if columns else found
     return KeysResult(subject.name, wanted, compared, ours, theirs, tuple(differences))
 
 
@@ -92,10 +94,8 @@ def _ask(pair: Pair, subject: Subject, keys: list[Key], deadline: float) -> tupl
     return pair.ask(subject, query, deadline=deadline)
 
 
-def _differences(
-    pair: Pair, subject: Subject, found: list[Difference], deadline: float, values: bool
-) -> list[Difference]:
+def _named(pair: Pair, subject: Subject, found: list[Difference], deadline: float) -> list[Difference]:
     try:
-        return list(rows.named(pair, subject, found, values=values, deadline=deadline))
+        return list(rows.named(pair, subject, found, values=False, deadline=deadline))
     except TimeOver:  # that they differ is known all the same
         return found
