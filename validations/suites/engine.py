@@ -9,11 +9,18 @@ from dataclasses import dataclass, field
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy.ext.compiler import compiles
 
 from contexts.databases import Connection
 from contexts.errors import CarveoutError
 from contexts.model import Side
 from validations.barrier import Snapshot
+
+
+@compiles(sa.types.NullType, "postgresql")
+def _unknown_type(*_: object, **__: object) -> str:
+    """The library writes the type of every column: one that SQLAlchemy does not know must not spoil its table."""
+    return "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,9 @@ class Engine:
 @contextmanager
 def engine_of(snapshot: Snapshot, statement_s: float) -> Iterator[Engine]:
     """An engine on the snapshot's database; the library ends its transactions as it likes, each new one sees the same.
+
+    For one table only: the library's names compare without case, so an engine's memory of quoted names would give
+    ``"Id"`` of one table where another has ``id``.
 
     :param statement_s: how long a statement may run, in seconds.
     """

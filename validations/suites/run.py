@@ -56,7 +56,7 @@ def check(
     tables = {suite.table for suite in suites}
     with ExitStack() as stack:
         opened = {
-            side: stack.enter_context(_open(snapshots[side], tables, limits))
+            side: stack.enter_context(_open(snapshots[side], tables))
             for side in Side if side in snapshots
         }  # fmt: skip
         context = _context()
@@ -68,14 +68,14 @@ def check(
 class _Opened:
     """One side inside its snapshot."""
 
-    engine: Engine
+    snapshot: Snapshot
     tables: Mapping[TableName, Table]
     #: Those that have a row.
     filled: frozenset[TableName]
 
 
 @contextmanager
-def _open(snapshot: Snapshot, wanted: set[TableName], limits: Limits) -> Iterator[_Opened]:
+def _open(snapshot: Snapshot, wanted: set[TableName]) -> Iterator[_Opened]:
     with imported(snapshot, "suites") as session:
         tables = read_tables(session, wanted)
         has_row = sql.SQL("SELECT EXISTS (SELECT FROM {})")
@@ -84,8 +84,7 @@ def _open(snapshot: Snapshot, wanted: set[TableName], limits: Limits) -> Iterato
             if name in wanted and session.execute(has_row.format(table.identifier())).fetchall() == [(True,)]
         }  # fmt: skip
         require_as_they_were(session)
-        with engine_of(snapshot, limits.statement_s) as engine:
-            yield _Opened(engine, tables, frozenset(filled))
+        yield _Opened(snapshot, tables, frozenset(filled))
 
 
 def _context() -> Any:
@@ -102,10 +101,19 @@ def _context() -> Any:
 def _suite(
     suite: Suite, opened: Mapping[Side, _Opened], limits: Limits, over: float, context: Any, keep: Keep
 ) -> SuiteResult:
+    began = time.monotonic()
+    with ExitStack() as stack:
+        ready = {}
+        for side, one in opened.items():
+            engine = stack.enter_context(engine_of(one.snapshot, limits.statement_s))
+            ready[side] = _asked(suite, one, engine, limits, over, context)
+        results = _results(suite, ready, keep)
+    return SuiteResult(suite, results, (time.monotonic() - began) * 1000)
+
+
+def _results(suite: Suite, ready: Mapping[Side, Asked], keep: Keep) -> tuple[Result, ...]:
     from validations.suites.expectations import ACROSS, other_side
 
-    began = time.monotonic()
-    ready = {side: _asked(suite, one, limits, over, context) for side, one in opened.items()}
     numbered = [*enumerate(suite.expectations)]
     asking = [(one, [entry for entry in numbered if entry[1].type not in ACROSS])
               for side, one in ready.items() if side in suite.sides]  # fmt: skip
@@ -120,15 +128,17 @@ def _suite(
         for number, (outcome, _) in answers.items():
             found[number].append(outcome)
     # Of one side alone, what compares both is left out.
-    results = [Result(expectation, tuple(found[number])) for number, expectation in numbered
-               if found[number] or len(ready) == len(Side)]  # fmt: skip
-    return SuiteResult(suite, tuple(results), (time.monotonic() - began) * 1000)
+    return tuple(
+        Result(expectation, tuple(found[number]))
+        for number, expectation in numbered
+        if found[number] or len(ready) == len(Side)
+    )
 
 
-def _asked(suite: Suite, one: _Opened, limits: Limits, over: float, context: Any) -> Asked:
+def _asked(suite: Suite, one: _Opened, engine: Engine, limits: Limits, over: float, context: Any) -> Asked:
     table, reason = one.tables.get(suite.table), ""
     if table is None:
         reason = f"{suite.table} is not there"
     elif suite.table not in one.filled and not suite.may_be_empty:
         reason = f"{suite.table} has no row, so nothing was looked at (meta.carveout.may_be_empty allows it)"
-    return asked(one.engine, table, reason, suite.may_be_empty, limits, over, context)
+    return asked(engine, table, reason, suite.may_be_empty, limits, over, context)
