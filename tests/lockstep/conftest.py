@@ -58,7 +58,7 @@ class Lockstepped(Bank):
     def count(self, query: str) -> int:
         with self.both.service.connect("test") as conn:
             row = conn.execute(query.encode()).fetchone()
-        return int(row[0]) if row else 0
+        return int(row[0] or 0) if row else 0
 
     def await_audited(self, transactions: int) -> None:
         wait_until(lambda: self.audited() >= transactions, lambda: f"{self.audited()} audited")

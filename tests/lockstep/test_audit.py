@@ -1,0 +1,142 @@
+"""What the audit and the census find: writes past the shim, rows that differ, writers that must be asked first."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from contexts.errors import RefusedError
+from contexts.model import Side
+from migrator.lockstep import conditions, phase
+from migrator.shims.direct import GatedConnections
+from tests.lockstep.conftest import Lockstepped
+from tests.migrator.driving import driver
+from tests.migrator.test_json import documented
+from tests.waiting import wait_until
+
+
+def rogue(bank: Lockstepped, side: Side, statement: str) -> None:
+    """Write as somebody whom no trigger stops."""
+    with bank.both[side].connect("test", session_replication_role="replica") as conn:
+        conn.execute(statement.encode())
+
+
+def heal(bank: Lockstepped, *statements: str) -> None:
+    """Make the service side what the shared side is again."""
+    for statement in statements:
+        rogue(bank, Side.SERVICE, statement)
+    with bank.both.service.connect("test") as conn:
+        conn.execute("UPDATE carveout.lockstep_difference SET repaired_at = now()")
+
+
+def test_a_write_past_the_shim_is_found_and_lockstep_is_left(bank: Lockstepped, gated: GatedConnections) -> None:
+    bank.await_equal()
+    with driver(bank) as run:
+        phase.enter(run)
+    before = len(bank.differences())
+    rogue(bank, Side.SHARED, "UPDATE bank.account SET balance = balance + 1 WHERE id = 12")
+    bank.await_state("streaming")
+    assert bank.differences()[before:] == [("unmarked", "account", ["12"], [])]
+    with driver(bank) as run, pytest.raises(RefusedError, match="1 differences of an earlier audit"):
+        conditions.require(run)
+    heal(bank, "UPDATE bank.account SET balance = balance + 1 WHERE id = 12")
+    bank.await_equal()
+
+
+CORRUPTIONS = {
+    # What the receiving function writes is changed on its way: (statement, expected finding).
+    "another value": ("NEW.owner := NEW.owner || '?'; RETURN NEW;", ("different", "account", ["13"], ["owner"])),
+    "not written": ("RETURN NULL;", ("different", "account", ["13"], ["balance"])),
+}
+
+
+@pytest.mark.parametrize(("body", "finding"), CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_a_row_that_is_not_what_was_written_is_found(
+    bank: Lockstepped, gated: GatedConnections, body: str, finding: tuple[object, ...]
+) -> None:
+    bank.await_equal()
+    with bank.both.service.connect("test") as conn:
+        conn.execute(
+            f"CREATE FUNCTION bank.spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
+            "CREATE TRIGGER spoil BEFORE UPDATE ON bank.account FOR EACH ROW EXECUTE FUNCTION bank.spoil();"
+            "ALTER TABLE bank.account ENABLE ALWAYS TRIGGER spoil".encode()
+        )
+    before = len(bank.differences())
+    try:
+        with driver(bank) as run:
+            phase.enter(run)
+        with gated.transaction() as conn:
+            conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 13")
+        bank.await_state("streaming")
+    finally:
+        with bank.both.service.connect("test") as conn:
+            conn.execute("DROP TRIGGER spoil ON bank.account; DROP FUNCTION bank.spoil()")
+    assert bank.differences()[before:] == [finding]
+    with bank.both.shared.connect("test") as conn:
+        row = conn.execute("SELECT owner, balance::text FROM bank.account WHERE id = 13").fetchone()
+    assert row
+    heal(bank, f"UPDATE bank.account SET owner = '{row[0]}', balance = {row[1]} WHERE id = 13")
+    bank.await_equal()
+
+
+def test_a_collection_that_misses_rows_is_found(bank: Lockstepped, gated: GatedConnections) -> None:
+    """A shim whose trigger does not fire for inserts, so that their rows are never shipped."""
+    bank.await_equal()
+    before = len(bank.differences())
+    with driver(bank) as run:
+        phase.enter(run)
+    with bank.both.shared.connect("test") as conn:
+        conn.execute("ALTER TABLE bank.entry DISABLE TRIGGER carveout_lockstep_insert")
+    with gated.transaction() as conn:
+        conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 14")
+        conn.execute("INSERT INTO bank.entry (account, amount, memo) VALUES (14, 1, 'never shipped')")
+    bank.await_state("streaming")
+    found = bank.differences()[before:]
+    assert [(kind, table) for kind, table, _, _ in found] == [("not shipped", "entry")]
+    key = found[0][2]
+    assert isinstance(key, list)
+    heal(bank, f"INSERT INTO bank.entry OVERRIDING SYSTEM VALUE VALUES ({key[0]}, 14, 1, 'never shipped')")
+    bank.await_equal()
+
+
+def test_writers_without_the_shim_are_named_before_it_begins(bank: Lockstepped, gated: GatedConnections) -> None:
+    with driver(bank) as run:
+        phase.observe(run, wanted=True)
+    for _ in range(2):
+        with psycopg.connect(bank.both.shared.url, application_name="nightly job") as conn:
+            conn.execute("UPDATE bank.account SET balance = balance WHERE id = 1")
+            conn.execute("INSERT INTO bank.entry (account, amount) VALUES (1, 0)")
+    with gated.transaction() as conn:
+        conn.execute("UPDATE bank.account SET balance = balance WHERE id = 2")
+    wait_until(lambda: bank.count("SELECT sum(transactions) FROM carveout.unshimmed_writer") == 2, lambda: "no census")
+    shown = json.loads(bank.cli("status", "bank", "--json").stdout)["lockstep"]
+    assert shown.keys() == documented("status.lockstep") - {"table", "role", "application", "transactions", "last_seen"}
+    (writer,) = shown["unshimmed"]
+    assert (writer["table"], writer["role"], writer["application"]) == ("bank.account", "postgres", "nightly job")
+    path = bank.folder / "contexts" / "bank" / "context.toml"
+    declared = path.read_text()
+    path.write_text(declared.replace("lockstep_census_s = 0", "lockstep_census_s = 3600"))
+    refused = bank.cli("dual-write", "bank", "on", expect=4).stderr
+    assert "are wanted" in refused
+    assert "role postgres (application nightly job) writes bank.account without the shim, 2 transactions" in refused
+    path.write_text(declared)
+    bank.cli("dual-write", "bank", "off")
+    bank.await_equal()
+
+
+def test_the_commands_enter_and_leave(bank: Lockstepped, gated: GatedConnections) -> None:
+    shown = bank.cli("dual-write", "bank", "on", "--dry-run").stdout
+    assert "carveout_lockstep_guard" in shown
+    assert bank.state() == "streaming"
+    assert "writes waited for" in bank.cli("dual-write", "bank", "on").stdout
+    assert bank.state() == "lockstep"
+    bank.cli("reads", "bank", "--service", "25%")
+    assert json.loads(bank.cli("status", "bank", "--json").stdout)["lockstep"]["service_reads"] == 25
+    assert bank.cli("verify", "bank", expect=None).returncode in (0, 4)
+    with gated.transaction() as conn:
+        conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 3")
+    bank.cli("dual-write", "bank", "off")
+    bank.cli("reads", "bank", "--service", "5", expect=4)
+    bank.await_equal()
