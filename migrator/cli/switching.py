@@ -52,12 +52,16 @@ def _switch(context_name: str, project_dir: Path | None, to_side: Side, *, dry_r
     context, both = load(project_dir, context_name)
     with exclusive(both.shared, context.name, "driver"), run_of(context, both, "switch", dry_run=dry_run) as run:
         report = switching.switch(run, to_side)
+        warnings = switching.warnings(run)
     if dry_run:
         return
     if as_json:
-        print_json({"version": 1, "context": context.name, **_shown(report), "next_steps": _next(report)})
+        shown = {**_shown(report), "warnings": warnings}
+        print_json({"version": 1, "context": context.name, **shown, "next_steps": _next(report)})
     else:
         _print(report)
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
 
 
 def _print(report: SwitchReport) -> None:

@@ -36,6 +36,18 @@ class Interrupted(CarveoutError):
     transient = True
 
 
+class OpenNotFinished(NeedsHuman):
+    """The new side is open, for good; what is left to do could not be done."""
+
+    def __init__(self, switch: Switch, why: str) -> None:
+        super().__init__(
+            f"context {switch.context!r}: the {switch.to_side} side is open and takes writes, but the switch is not"
+            f" finished: {why}",
+            unchanged=f"no write was lost; until it is finished nothing flows back to the {switch.from_side} side",
+            next_step=f"if the worker hangs, end it and start another; then carveout resume {switch.context}",
+        )
+
+
 class Stopwatch:
     """The time without writes and its breakdown, in milliseconds."""
 
@@ -81,6 +93,7 @@ def execute(run: Run, verify: Callable[[], dict[str, Any]]) -> SwitchReport:
 
     :param verify: the last check while no side is open; raises to go back.
     :raises CarveoutError: the switch went back; the side that was open is open.
+    :raises OpenNotFinished: the other side is open.
     :raises NeedsHuman: the outcome is not known.
     """
     switch = _begin(run)
@@ -97,7 +110,9 @@ def execute(run: Run, verify: Callable[[], dict[str, Any]]) -> SwitchReport:
             try:
                 _exchange(run, switch, pairs, verify, watch)
             except BaseException as error:
-                _settle(run, switch, error)  # while gated transactions still wait: they must not meet a closed side
+                # While gated transactions still wait: they must not meet a closed side.
+                if _settle(run, switch, error) is Outcome.COMMITTED:
+                    watch.stop("open")
                 raise
     except (CarveoutError, psycopg.Error, KeyboardInterrupt) as error:
         if _settle(run, switch, error) is not Outcome.COMMITTED:
@@ -231,6 +246,19 @@ def _open(run: Run, switch: Switch) -> None:
 
 
 def _finish(run: Run, switch: Switch, breakdown: dict[str, Any]) -> None:
+    """What is left when the new side is open.
+
+    :raises OpenNotFinished: it could not be done; ``resume`` does it later.
+    """
+    try:
+        _finished(run, switch, breakdown)
+    except switches.SwitchEnded:
+        raise
+    except (psycopg.Error, CarveoutError, KeyboardInterrupt) as error:
+        raise OpenNotFinished(switch, str(error) or "interrupted") from error
+
+
+def _finished(run: Run, switch: Switch, breakdown: dict[str, Any]) -> None:
     wayback.drop_old(run, switch)
     kill_point("switch.finished")
     run.executor.act(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from contexts.model import Side
+from migrator.control import locks
 from migrator.lifecycle import State, require_state
 from migrator.lockstep import phase
 from migrator.run import Run
 from migrator.switch import conditions, lastcheck, procedure
 from migrator.switch.procedure import SwitchReport
+
+
+def warnings(run: Run) -> list[str]:
+    """What is to be done soon after a switch."""
+    if locks.is_held(run.control, run.name, "worker"):
+        return []
+    closed = run.migration().closed_side
+    return [f"no worker is running: until `carveout worker {run.name}` is, no write comes to the {closed} side"]
 
 
 def switch(run: Run, to_side: Side) -> SwitchReport:
