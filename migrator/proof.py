@@ -10,23 +10,28 @@ import psycopg
 from psycopg import sql
 
 from cdc.lsn import format_lsn
+from cdc.state import position
 from contexts.databases import Database
 from contexts.model import Context, Side
 from migrator import invariants, suites
 from migrator.run import Run
 from validations.diff.model import DiffResult, Verdict
-from validations.state import parity
+from validations.diff.run import both_fingerprints
+from validations.state import parity, stream
 from validations.state.store import Verifications
+from validations.state.stream import StreamSeen
 
 _LAST_SWITCH = sql.SQL("SELECT max(ended_at) FROM carveout.switch WHERE context = %s AND outcome = 'finished'")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A finished full verification and how old its oldest part is."""
+    """A finished full verification and how old its oldest part is, in seconds."""
 
     result: DiffResult
     age_s: float
+    #: Older than this it allows no switch.
+    max_age_s: float
 
     def to_json(self) -> dict[str, Any]:
         """What ``status`` shows of it."""
@@ -40,6 +45,10 @@ class Proof:
             "tables": len(result.tables),
             "lsn": format_lsn(result.lsn_last) if result.lsn_last is not None else None,
             "age_s": self.age_s,
+            "max_age_s": self.max_age_s,
+            "segments": sum(table.segments for table in result.tables),
+            "segments_done": sum(table.segments_done for table in result.tables),
+            "schema_fingerprint": result.schema_fingerprint,
         }
 
 
@@ -52,12 +61,13 @@ def latest_proof(run: Run) -> Proof | None:
     if result is None or result.finished_at is None:
         return None
     now: dt.datetime = run.executor.read(Side.SERVICE, sql.SQL("SELECT clock_timestamp()"))[0][0]
-    return Proof(result, (now - (result.oldest_at or result.started_at)).total_seconds())
+    age_s = (now - (result.oldest_at or result.started_at)).total_seconds()
+    return Proof(result, age_s, run.context.options.proof_max_age_s)
 
 
 def why_not_proven(run: Run, open_side: Side) -> str | None:
     """Why the context may not switch away from ``open_side``; None where a full, green, fresh proof allows it."""
-    proof, limit_s = latest_proof(run), run.context.options.proof_max_age_s
+    proof = latest_proof(run)
     if proof is None:
         return "no full verification has been finished"
     result = proof.result
@@ -65,12 +75,44 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
         return reason
     if result.open_side is not open_side or is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
-    if proof.age_s > limit_s:
-        return f"the last verification is {proof.age_s:.0f} s old (limit {limit_s:.0f} s)"
+    if proof.age_s > proof.max_age_s:
+        return f"the last verification is {proof.age_s:.0f} s old (limit {proof.max_age_s:.0f} s)"
+    return _why_not_whole(run, open_side, result) or _why_another_stream(run, open_side, result)
+
+
+def _why_not_whole(run: Run, open_side: Side, result: DiffResult) -> str | None:
+    """Whether it compared all tables, in the shape that they have now."""
     compared = {table.table for table in result.tables}
     if missing := [str(table.name) for table in run.tables(open_side) if table.kind != "p"
                    and table.name not in compared]:  # fmt: skip
         return f"the last verification did not compare {', '.join(missing)}"
+    ours, theirs = ({table.name: table for table in run.tables(side)} for side in (open_side, open_side.other))
+    if both_fingerprints(ours, theirs) != result.schema_fingerprint:
+        return "the tables have another shape than at the last verification"
+    return None
+
+
+def _why_another_stream(run: Run, open_side: Side, result: DiffResult) -> str | None:
+    """Whether the stream that is applied now is the one that was proven, and has not been set back."""
+    proven = stream.read(run.databases.service, result.verification)
+    if proven is None:
+        return "the last verification was not finished as a whole"
+    with run.databases[open_side.other].connect("proof") as conn:
+        epoch = run.migration().epoch
+        stored = position.read(conn, run.migration().stream)
+    if stored is None:
+        return f"no position of stream {epoch} is stored on the {open_side.other} side"
+    now = StreamSeen.at(epoch, stored)
+    if not proven.is_same(now):
+        return (
+            f"the last verification is of another stream: slot {proven.slot} of system {proven.system_identifier},"
+            f" timeline {proven.timeline}; now it is {now.slot} of {now.system_identifier}, timeline {now.timeline}"
+        )
+    if now.end_lsn < proven.end_lsn:
+        return (
+            f"the {open_side.other} side was set back: the last verification saw it at {format_lsn(proven.end_lsn)},"
+            f" now it is at {format_lsn(now.end_lsn)}"
+        )
     return None
 
 
@@ -78,7 +120,10 @@ def why_not_green(context: Context, service: Database, result: DiffResult) -> st
     """Why a verification did not pass, by what was stored and the invariants and suites as they are now."""
     if result.verdict is not Verdict.EQUAL:
         return f"the last verification says {result.verdict} ({result.differences} differences)"
-    if (seen := parity.read(service, result.verification)) and seen.schema:
+    seen = parity.read(service, result.verification)
+    if seen is None:
+        return "the last verification did not look at the schema"
+    if seen.schema:
         return f"the last verification found the schemas different: {seen.schema[0]}"
     held = invariants.why_not_proven(context, service, result.verification)
     return held or suites.why_not_proven(context, service, result.verification)

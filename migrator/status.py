@@ -91,14 +91,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     elif "worker" in found:
         shown.append("  worker: none has run")
     shown += [f"  asked: {intent['kind']} ({intent['state']})" for intent in found.get("intents", ())]
-    if found.get("proof"):
-        proof = found["proof"]
-        shown.append(
-            f"  proof: {proof['verdict']}, {proof['rows']} rows of {proof['tables']} tables,"
-            f" {proof['age_s']:.0f} s old, at {proof['lsn']}"
-        )
-    if found.get("not_proven_because"):
-        shown.append(f"  not ready to switch: {found['not_proven_because']}")
+    shown += _proof(found)
     shown += _rules(found.get("rules"))
     if found.get("lockstep"):
         shown += _lockstep_lines(found["lockstep"])
@@ -106,6 +99,19 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown.append(f"  last switch: to {switch['to']}, {switch['outcome']}{_blocked(switch)}")
     shown += [f"  next: {step}" for step in found["next_steps"]]
     return shown
+
+
+def _proof(found: dict[str, Any]) -> list[str]:
+    """The proof in one line: what it says, what it saw, how old it is, and whether it allows a switch."""
+    proof, unproven = found.get("proof"), found.get("not_proven_because")
+    switch = f"allows no switch: {unproven}" if unproven else "allows a switch"
+    if not proof:
+        return [f"  proof: none, {switch}"] if unproven else []
+    return [
+        f"  proof: {proof['verdict']}, {proof['rows']} rows of {proof['tables']} tables at {proof['lsn']},"
+        f" {proof['age_s']:.0f} s old of {proof['max_age_s']:.0f} s, schema {proof['schema_fingerprint'][:8]};"
+        f" {switch}"
+    ]
 
 
 def _rules(rules: dict[str, Any] | None) -> list[str]:

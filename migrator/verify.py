@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdc.lsn import format_lsn
+from cdc.state import position
 from contexts.catalog import read_tables
 from contexts.databases import Databases
 from contexts.errors import ExitCode
@@ -14,7 +15,7 @@ from contexts.model import Context, Side
 from migrator import invariants, parity, suites
 from migrator.barriers import WorkerBarriers
 from migrator.control import migrations
-from migrator.control.migrations import record
+from migrator.control.migrations import Migration, record
 from migrator.lifecycle import State, require_state
 from migrator.suites import Suites
 from validations import state
@@ -25,8 +26,10 @@ from validations.invariants.model import Checked
 from validations.invariants.model import State as Held
 from validations.parity.finding import Parity
 from validations.state import parity as stored_parity
+from validations.state import stream as stored_stream
 from validations.state import suites as stored_suites
 from validations.state.store import Verifications
+from validations.state.stream import StreamSeen
 from validations.suites import files as suite_files
 
 VERSION = 1
@@ -116,10 +119,20 @@ def verify(
             met = Suites(expected)
     seen = parity.look(context, both, migration.open_side)
     stored_parity.save(both.service, result.verification, seen)
+    if result.finished_at is not None:
+        _save_stream(both, migration, result)
     found = Verification(context, result, seen, checked, met)
     with both.shared.connect("verify") as conn:
         record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
     return found
+
+
+def _save_stream(both: Databases, migration: Migration, result: DiffResult) -> None:
+    """Bind the proof to the stream that it was made on."""
+    with both[migration.closed_side].connect("verify") as conn:
+        stored = position.read(conn, migration.stream)
+    if stored is not None:
+        stored_stream.save(both.service, result.verification, StreamSeen.at(migration.epoch, stored))
 
 
 def to_json(found: Verification) -> dict[str, Any]:
