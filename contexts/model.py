@@ -101,6 +101,8 @@ class Options(_Strict):
     switch_deadline_ms: Annotated[int, Field(ge=50)] = 5_000
     #: Time for comparing the keys changed last, while a switch keeps writes waiting (0: do not compare).
     recheck_budget_ms: Annotated[int, Field(ge=0)] = 200
+    #: While others are active on the open side, ``verify`` reads for this share of the time and rests for the others.
+    verify_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     #: A switch is refused while the stream is further behind than this.
     max_lag_s: Annotated[float, Field(gt=0)] = 5.0
     proof_max_age_s: Annotated[float, Field(gt=0)] = 3_600.0
@@ -116,9 +118,9 @@ class Options(_Strict):
     lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
     #: How often the worker looks whether the closed side stays closed.
     watch_interval_s: Annotated[float, Field(gt=0)] = 2.0
-    #: The worker pauses the copy while the shared database has more active sessions than this (0: never).
+    #: The worker pauses the copy, and ``verify`` its reading, while more sessions than this are active (0: never).
     throttle_active_sessions: Annotated[int, Field(ge=0)] = 0
-    #: The worker pauses the copy and the stream while a trivial query there takes longer than this (0: never).
+    #: The same while a trivial query takes longer than this (0: never).
     throttle_probe_ms: Annotated[float, Field(ge=0)] = 0
 
 

@@ -55,7 +55,7 @@ class Proof:
 def latest_proof(run: Run) -> Proof | None:
     """The newest finished full verification; None where there is none."""
     try:
-        result = Verifications(run.databases.service, run.name).latest()
+        result = Verifications(run.databases.service, run.name).latest(finished=True)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
     if result is None or result.finished_at is None:
@@ -73,6 +73,8 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
     result = proof.result
     if reason := why_not_green(run.context, run.databases.service, result):
         return reason
+    if found := Verifications(run.databases.service, run.name).found_since(result.verification):
+        return f"a later comparison found {found} differences; only a new full verification clears that"
     if result.open_side is not open_side or is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
     if proof.age_s > proof.max_age_s:

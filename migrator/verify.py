@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cdc.lsn import format_lsn
 from cdc.state import position
-from contexts.catalog import read_tables
 from contexts.databases import Databases
 from contexts.errors import ExitCode
 from contexts.model import Context, Side
 from migrator import invariants, parity, suites
-from migrator.barriers import WorkerBarriers
+from migrator.comparing import PROOF, Manner, Told, compare
 from migrator.control import migrations
 from migrator.control.migrations import Migration, record
 from migrator.lifecycle import State, require_state
 from migrator.suites import Suites
 from validations import state
-from validations.diff.model import DiffOptions, DiffResult, Progress, Verdict
-from validations.diff.run import diff
+from validations.diff.model import DiffResult, Extent, Verdict
 from validations.invariants import files
 from validations.invariants.model import Checked
 from validations.invariants.model import State as Held
@@ -28,12 +25,12 @@ from validations.parity.finding import Parity
 from validations.state import parity as stored_parity
 from validations.state import stream as stored_stream
 from validations.state import suites as stored_suites
-from validations.state.store import Verifications
 from validations.state.stream import StreamSeen
 from validations.suites import files as suite_files
 
 VERSION = 1
 NO_SUITES = Suites()
+SILENT = Told()
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class Verification:
     #: None where the context has no invariants, or the comparison was stopped.
     invariants: Checked | None = None
     suites: Suites = NO_SUITES
+    #: How much was to be compared, where it was not all.
+    sample_percent: float | None = None
 
     @property
     def schema_differences(self) -> tuple[str, ...]:
@@ -55,12 +54,13 @@ class Verification:
     @property
     def passed(self) -> bool:
         """All rows compared and equal, the same schema around them, and all that must hold holds."""
-        return self._equal and self._invariants_hold and self.suites.passed
+        full = self.diff.extent is Extent.FULL
+        return full and self._equal and self._invariants_hold and self.suites.passed
 
     @property
     def exit_code(self) -> ExitCode:
         """ERROR where nothing is found wrong and an invariant or an expectation could not be answered."""
-        if self.passed:
+        if self.passed or (self.diff.extent is Extent.SAMPLE and self._equal):
             return ExitCode.DONE
         spoilt = [result.state for result in self.invariants.results if result.spoils] if self.invariants else []
         unanswered = self._equal and all(state is Held.ERROR for state in spoilt)
@@ -76,14 +76,7 @@ class Verification:
         return self.diff.verdict is Verdict.EQUAL and not self.schema_differences
 
 
-def verify(
-    context: Context,
-    both: Databases,
-    *,
-    show_values: bool = False,
-    progress: Callable[[Progress], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Verification:
+def verify(context: Context, both: Databases, manner: Manner = PROOF, told: Told = SILENT) -> Verification:
     """Compare every row and the schema of both sides, check invariants and suites while writes go on; it is stored.
 
     :raises ConfigError: a file of an invariant or a suite cannot be used.
@@ -96,34 +89,22 @@ def verify(
     declared, declared_suites = files.load(context), suite_files.load(context)
     suites_problem = suites.prepare(declared_suites)
     state.install(both.service)
-    tables = {}
-    for side in Side:
-        with both[side].connect("verify") as conn:
-            tables[side] = read_tables(conn, context.table_names)
-    result = diff(
-        WorkerBarriers(context, both),
-        tables[migration.open_side],
-        tables[migration.closed_side],
-        DiffOptions(max_snapshot_age_s=context.options.max_snapshot_age_s, show_values=show_values),
-        Verifications(both.service, context.name),
-        progress,
-        should_stop,
-        names=context.table_names,
-    )
+    result = compare(context, both, migration, manner, told)
     checked, met = None, Suites(problem=suites_problem)
-    if result.finished_at is not None:
-        checked = invariants.run(context, both, result.verification, declared, show_values=show_values)
+    if result.finished_at is not None and result.extent is Extent.FULL:
+        checked = invariants.run(context, both, result.verification, declared, show_values=manner.show_values)
         if declared_suites and not suites_problem:
-            expected = suites.on_both(context, both, declared_suites, show_values=show_values)
+            expected = suites.on_both(context, both, declared_suites, show_values=manner.show_values)
             stored_suites.save(both.service, result.verification, expected)
             met = Suites(expected)
     seen = parity.look(context, both, migration.open_side)
     stored_parity.save(both.service, result.verification, seen)
     if result.finished_at is not None:
         _save_stream(both, migration, result)
-    found = Verification(context, result, seen, checked, met)
+    found = Verification(context, result, seen, checked, met, manner.sample_percent)
     with both.shared.connect("verify") as conn:
-        record(conn, context.name, "verify", {"verdict": result.verdict, "passed": found.passed, "rows": result.rows})
+        detail = {"extent": result.extent, "verdict": result.verdict, "passed": found.passed, "rows": result.rows}
+        record(conn, context.name, "verify", detail)
     return found
 
 
@@ -141,6 +122,8 @@ def to_json(found: Verification) -> dict[str, Any]:
     return {
         "version": VERSION,
         "context": found.context.name,
+        "extent": result.extent,
+        "sample_percent": found.sample_percent,
         "passed": found.passed,
         "verdict": result.verdict,
         "verification": result.verification,
@@ -175,6 +158,8 @@ def to_json(found: Verification) -> dict[str, Any]:
 def next_steps(found: Verification) -> list[str]:
     """What leads on from the result."""
     name = found.context.name
+    if found.diff.extent is Extent.SAMPLE and not found.diff.differences:
+        return [f"carveout verify {name}"]
     if not found.passed:
         steps = [f"carveout differences {name}"] if found.diff.differences else []
         steps += [f"carveout schema check {name}"] if found.schema_differences else []
@@ -188,7 +173,7 @@ def lines(found: Verification) -> list[str]:
     """The result as a terminal shows it: the verdict first."""
     result = found.diff
     shown = [
-        f"{found.context.name}: {'PASSED' if found.passed else 'NOT PASSED'}: {result.verdict},"
+        f"{found.context.name}: {_judgement(found)}: {result.verdict},"
         f" {result.rows} rows of {len(result.tables)} tables at {_lsn(result.lsn_last)},"
         f" {result.differences} differences"
     ]
@@ -199,9 +184,18 @@ def lines(found: Verification) -> list[str]:
         )
         shown.append(f"  {table.table}: {table.verdict}: {detail}")
     shown += [f"  schema: {line}" for line in found.schema_differences]
-    if result.finished_at is not None:
+    if result.finished_at is None:
+        done, segments = (sum(getattr(table, of) for table in result.tables) for of in ("segments_done", "segments"))
+        shown.append(f"  stopped after {done} of {segments} segments: the next verification goes on with the others")
+    elif result.extent is Extent.FULL:
         shown += invariants.lines(found.context, found.invariants) + suites.lines(found.context, found.suites)
     return shown + [f"next: {step}" for step in next_steps(found)]
+
+
+def _judgement(found: Verification) -> str:
+    if found.sample_percent is not None:
+        return f"SAMPLE of about {found.sample_percent:g} %, NO PROOF"
+    return "PASSED" if found.passed else "NOT PASSED"
 
 
 def _lsn(lsn: int | None) -> str | None:

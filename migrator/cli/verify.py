@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from contexts.errors import ExitCode
+from contexts.errors import ConfigError, ExitCode
 from migrator import verify as verifying
 from migrator.cli.common import context_argument, json_option, load, print_json, project_option, set_up_logging
-from validations.diff.model import Progress
+from migrator.cli.progress import SegmentProgress
+from migrator.comparing import Manner, Told
 
 
 @click.command()
@@ -21,32 +19,56 @@ from validations.diff.model import Progress
 @project_option
 @json_option
 @click.option("--show-values", is_flag=True, help="Store and show the values too, not only keys and columns.")
-def verify(context_name: str, project_dir: Path | None, as_json: bool, show_values: bool) -> None:
+@click.option(
+    "--sample",
+    "sample_percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    help="A quick look at about this part of the rows, chosen at random; never a proof.",
+)
+@click.option(
+    "--time-limit",
+    "time_limit_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Stop then, with 3; the next verification goes on with what is left.",
+)
+@click.option("--full-speed", is_flag=True, help="Do not rest while others are active on the open side.")
+@click.option("--repair", "then_repair", is_flag=True, help="Then repair what it found, as `carveout repair` does.")
+def verify(
+    context_name: str, project_dir: Path | None, as_json: bool, show_values: bool, sample_percent: float | None,
+    time_limit_s: float | None, full_speed: bool, then_repair: bool,
+) -> None:  # fmt: skip
     """Compare every row and the schema, check invariants and suites of both sides under live writes.
 
     A worker must be running. Ends with 3 where something differs, does not hold or was not compared, and with 1 where
     an invariant or a suite could not be answered, or great-expectations is not installed for it. The result is stored;
     ``cutover`` and ``rollback`` ask for a green one that is fresh (option proof_max_age_s of the context).
+
+    While others are active on the open side, it reads for a tenth of the time only (option verify_share), and not at
+    all beyond throttle_active_sessions and throttle_probe_ms. Killed or stopped, it goes on when it is run again. A
+    sample compares rows and schema only, is no proof, and ends with 0 where it saw no difference.
     """
     set_up_logging(verbose=False)
+    if as_json and then_repair:
+        raise ConfigError("--json prints one document: run verify, then repair", unchanged="nothing was compared")
     context, both = load(project_dir, context_name)
-    found = verifying.verify(context, both, show_values=show_values, progress=_progress())
+    manner = Manner(show_values, sample_percent, time_limit_s, full_speed)
+    found = verifying.verify(context, both, manner, Told(SegmentProgress()))
     if as_json:
         print_json(verifying.to_json(found))
     else:
         click.echo("\n".join(verifying.lines(found)))
+    if then_repair and found.diff.differences:
+        sys.exit(_repair(project_dir, context_name))
     sys.exit(found.exit_code)
 
 
-def _progress() -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        if sys.stderr.isatty():
-            click.echo(
-                f"\r{progress.table}: {progress.segments_done}/{progress.segments} segments, {progress.rows} rows",
-                err=True, nl=False,
-            )  # fmt: skip
+def _repair(project_dir: Path | None, context_name: str) -> int:
+    from migrator.cli.repair import run_repair
+    from migrator.repair.choose import Wanted
 
-    return show
+    return run_repair(project_dir, context_name, Wanted(), as_json=False, batch_keys=1_000, dry_run=False)
 
 
 @click.command()
@@ -55,30 +77,24 @@ def _progress() -> Callable[[Progress], None]:
 @click.option(
     "--format",
     "shape",
-    type=click.Choice(["text", "csv", "jsonl"]),
+    type=click.Choice(["text", "csv", "json", "jsonl"]),
     default="text",
     show_default=True,
-    help="A line for people, CSV (table, kind, key columns), or one JSON object a line.",
+    help="A line for people, CSV with a header, one JSON document (shape: docs/json.md), or one JSON object a line.",
 )
-def differences(context_name: str, project_dir: Path | None, shape: str) -> None:
-    """List every key that the last verification found different. Exit 3 where there is one."""
-    from validations.state.store import Verifications
+@click.option("--show-values", is_flag=True, help="With the values, where `verify --show-values` has stored them.")
+def differences(context_name: str, project_dir: Path | None, shape: str, show_values: bool) -> None:
+    """List every key that the last verification found different, with the columns. Exit 3 where there is one.
+
+    A key is written as one CSV record, as `carveout repair --key` takes it. The list may be of any length: it is
+    written as it is read.
+    """
+    from migrator import differences as listing
 
     context, both = load(project_dir, context_name)
-    store = Verifications(both.service, context.name)
-    latest = store.latest()
-    if latest is None:
+    found = listing.latest(both.service, context.name)
+    if found is None:
         click.echo(f"{context.name}: nothing was verified yet. Next: carveout verify {context.name}", err=True)
         sys.exit(ExitCode.ERROR)
-    writer, count = csv.writer(sys.stdout), 0
-    for table, difference in store.differences(latest.verification):
-        row = [str(table), difference.kind, *difference.key]
-        count += 1
-        if shape == "csv":
-            writer.writerow(row)
-        elif shape == "jsonl":
-            click.echo(json.dumps({"table": row[0], "kind": row[1], "key": difference.key,
-                                   "columns": difference.columns}))  # fmt: skip
-        else:
-            click.echo(f"{row[0]} {difference.kind} key={','.join(difference.key)} {' '.join(difference.columns)}")
+    count = listing.write(sys.stdout, found, shape, show_values=show_values)
     sys.exit(ExitCode.DIFFERENCES if count else ExitCode.DONE)

@@ -19,7 +19,7 @@ from migrator.proof import is_from_before_a_switch
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
-from validations.diff.model import Key
+from validations.diff.model import Extent, Key
 from validations.diff.rowhash import is_numeric
 from validations.diff.subject import Subject, cast
 from validations.state.store import Verifications
@@ -86,7 +86,7 @@ def _repairable(found: Iterator[tuple[TableName, Key]], subjects: Mapping[TableN
 def _found(run: Run, migration: Migration, wanted: Wanted) -> Iterator[tuple[TableName, Key]]:
     store = Verifications(run.databases.service, run.name)
     try:
-        latest = store.latest("full", "sample")
+        latest = store.latest(Extent.FULL, Extent.SAMPLE)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         latest = None
     if latest is None:

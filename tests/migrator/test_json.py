@@ -22,6 +22,7 @@ PLANNED = {"state", "open_side", "epoch", "updated_at"}
 DOCUMENTS = [
     "plan",
     "verify",
+    "differences",
     "repair",
     "report",
     "cutover",
@@ -68,6 +69,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         bank.pay(Side.SHARED, 1, 2)
         run("schema check", "schema", "check", "bank")
         run("verify", "verify", "bank")
+        found["differences"] = json.loads(bank.cli("differences", "bank", "--format", "json").stdout)
         run("repair", "repair", "bank", "--table", "bank.account", "--key", "1")
         run("cutover", "cutover", "bank")
         bank.await_streaming()

@@ -32,6 +32,16 @@ class Kind(enum.StrEnum):
     DIFFERENT = "different"
 
 
+class Extent(enum.StrEnum):
+    """What a verification was to compare."""
+
+    FULL = "full"
+    #: Given keys.
+    DELTA = "delta"
+    #: Some of the rows: a quick look, never a proof.
+    SAMPLE = "sample"
+
+
 class Method(enum.StrEnum):
     """How the rows of a table are divided."""
 
@@ -117,6 +127,8 @@ class DiffOptions:
     show_values: bool = False
     #: Go on with an unfinished verification of the same tables.
     resume: bool = True
+    #: Compare only about this part of the rows (above 0, at most 1), for a quick look; None: all.
+    sample: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,9 @@ class Progress:
     segments: int
     rows: int
     differences: int
+    #: Of all tables.
+    all_done: int
+    all_segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +191,7 @@ class DiffResult:
     lsn_last: int | None
     schema_fingerprint: str
     tables: tuple[TableResult, ...]
+    extent: Extent = Extent.FULL
 
     @property
     def rows(self) -> int:
@@ -203,3 +219,9 @@ def never() -> bool:
 
 
 Asked = Callable[[], bool]
+#: Told after each query how many seconds it read; rests before it returns.
+Pace = Callable[[float], None]
+
+
+def restless(_read_s: float) -> None:
+    """The default of ``pace``."""

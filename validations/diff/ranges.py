@@ -17,6 +17,7 @@ from validations.diff.sessions import Pair, Query, Rows
 from validations.diff.subject import Subject
 
 _SPLIT = 16
+_AT_ONCE = 16  # ranges of one statement: short ones let others through, and can be followed by a rest
 _ONE = sql.SQL("(VALUES (1::int8)) AS b (n)")
 
 
@@ -117,7 +118,8 @@ def _chunks(ranges: Sequence[Range]) -> Iterator[list[Range]]:
     """
     for is_open, run in groupby(ranges, _is_open):
         together = list(run)
-        yield from ([r] for r in together) if is_open else [together]
+        size = 1 if is_open else _AT_ONCE
+        yield from (together[start : start + size] for start in range(0, len(together), size))
 
 
 def _is_open(bounds: Range) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+import random
 import secrets
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -24,14 +25,18 @@ from validations.diff.model import (
     Difference,
     DiffOptions,
     DiffResult,
+    Extent,
+    Pace,
     Progress,
     Ranges,
     Segment,
     Share,
     never,
+    restless,
 )
 from validations.diff.plan import TablePlan, Tables, compared_names, plan, row_hash, subjects
 from validations.diff.ranges import RangeComparison
+from validations.diff.sample import sampled
 from validations.diff.scans import ScanComparison
 from validations.diff.sessions import Pair, Stopped, sessions
 from validations.diff.store import Seen, Store, Writer
@@ -59,6 +64,7 @@ def diff(
     should_stop: Asked = never,
     should_pause: Asked = never,
     *,
+    pace: Pace = restless,
     names: Iterable[TableName] = (),
 ) -> DiffResult:
     """Compare every row of the tables on both sides and store what differs.
@@ -68,13 +74,14 @@ def diff(
 
     :param should_stop: asked between segments and every 0.1 s, from several threads but one at a time, as is
         ``should_pause``; a stop cancels running queries, a pause lets the running segments end.
+    :param pace: called after each query, from several threads.
     :param names: tables that must be there; one that neither side has makes the result incomplete.
     :raises RefusedError: another verification of the context is running, or the servers cannot be compared.
     :raises DiffFailed: a query failed.
     :raises CarveoutError: no barrier was reached.
     """
     with store.lock():
-        job = _Job(tables_open, tables_closed, options, store, progress)
+        job = _Job(tables_open, tables_closed, options, store, progress, pace)
         while True:
             asked_at = dt.datetime.now(dt.UTC)  # the snapshots are younger: a proof never looks fresher than it is
             with barriers() as barrier:
@@ -102,6 +109,7 @@ class _Job:
     options: DiffOptions
     store: Store
     progress: Callable[[Progress], None]
+    pace: Pace
     verification: int = 0
     subjects: dict[TableName, Subject] = field(default_factory=dict)
     pending: deque[Segment] = field(default_factory=deque)
@@ -117,18 +125,24 @@ class _Job:
             self.subjects, problems = subjects(self.tables_open, self.tables_closed, wanted, hashing)
             fingerprint = both_fingerprints(self.tables_open, self.tables_closed)
             found = None
-            if self.options.resume and not problems:
+            if self.options.resume and not problems and self.options.sample is None:
                 found = self.store.unfinished(barrier.open_side, fingerprint, sorted(wanted))
             if found is None:
                 plans = [plan(ours, subject, self.options, byte_order=byte_order) for subject in self.subjects.values()]
                 plans += [TablePlan(name, None, problem) for name, problem in problems.items()]
-                found = self.store.begin(barrier.open_side, fingerprint, plans)
+                found = self._begin(barrier, fingerprint, plans)
         self.verification = found
         self.pending = deque(self.store.pending(found))
         for table in self.store.result(found).tables:
             self._totals[table.table] = Counter(
                 segments=table.segments, done=table.segments_done, rows=table.rows_open, differences=table.differences
             )
+
+    def _begin(self, barrier: Barrier, fingerprint: str, plans: Sequence[TablePlan]) -> int:
+        if self.options.sample is None:
+            return self.store.begin(barrier.open_side, fingerprint, plans)
+        some = [sampled(plan, self.options.sample, random.Random()) for plan in plans]
+        return self.store.begin(barrier.open_side, fingerprint, some, Extent.SAMPLE)
 
     def compare(self, segment: Segment, pair: Pair, barrier: Barrier, at: dt.datetime, writer: Writer) -> None:
         """Compare one segment, store its result and tell the progress."""
@@ -140,8 +154,12 @@ class _Job:
         with self._counting:
             total = self._totals[segment.table]
             total.update(done=1, rows=rows_open, differences=count)
-            told = Progress(segment.table, total["done"], total["segments"], total["rows"], total["differences"])
-            self.progress(told)
+            self.progress(self._progress(segment.table, total))
+
+    def _progress(self, table: TableName, total: Counter[str]) -> Progress:
+        everywhere: Counter[str] = sum(self._totals.values(), Counter())
+        counted = (total["done"], total["segments"], total["rows"], total["differences"])
+        return Progress(table, *counted, everywhere["done"], everywhere["segments"])
 
     def _read(self, segment: Segment, pair: Pair) -> tuple[int, int, Iterator[Difference]]:
         subject = self.subjects[segment.table]
@@ -199,7 +217,7 @@ class _Crew:
     def _worker(self) -> None:
         job = self._job
         try:
-            with sessions(self._barrier, job.options) as pair, job.store.writer(job.verification) as writer:
+            with sessions(self._barrier, job.options, job.pace) as pair, job.store.writer(job.verification) as writer:
                 self._pairs.append(pair)
                 kill_point("verify.barrier_reached")
                 self._segments(pair, writer)

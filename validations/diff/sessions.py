@@ -15,7 +15,7 @@ from psycopg import sql
 from contexts.catalog import Table
 from contexts.databases import Connection
 from validations.barrier import Barrier
-from validations.diff.model import DiffOptions
+from validations.diff.model import DiffOptions, Pace, restless
 from validations.diff.subject import Subject
 from validations.snapshots import imported, require_as_they_were
 
@@ -35,9 +35,10 @@ class TimeOver(Exception):
 class Pair:
     """An open and a closed session; both are asked at once, from two threads."""
 
-    def __init__(self, open_session: Connection, closed_session: Connection) -> None:
+    def __init__(self, open_session: Connection, closed_session: Connection, pace: Pace = restless) -> None:
         self.open = open_session
         self.closed = closed_session
+        self._pace = pace
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="diff")
         self._stopped = False
 
@@ -68,13 +69,14 @@ class Pair:
     def ask(
         self, subject: Subject, query: Callable[[Table], Query], *, deadline: float | None = None
     ) -> tuple[Rows, Rows]:
-        """The rows of one query, composed for each side's table.
+        """The rows of one query, composed for each side's table; then a rest.
 
         :param deadline: on the monotonic clock; both servers end the query then.
         :raises TimeOver: the deadline has passed; both transactions may be aborted.
         """
+        began = time.monotonic()
         try:
-            return self.both(
+            found = self.both(
                 lambda: _rows(self.open, query(subject.open), deadline),
                 lambda: _rows(self.closed, query(subject.closed), deadline),
             )
@@ -82,6 +84,8 @@ class Pair:
             if deadline is None:
                 raise
             raise TimeOver from error
+        self._pace(time.monotonic() - began)
+        return found
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -130,7 +134,7 @@ def _rows(session: Connection, query: Query, deadline: float | None) -> Rows:
 
 
 @contextmanager
-def sessions(barrier: Barrier, options: DiffOptions) -> Iterator[Pair]:
+def sessions(barrier: Barrier, options: DiffOptions, pace: Pace = restless) -> Iterator[Pair]:
     """A pair that sees the barrier's snapshots.
 
     :raises SnapshotGone: the barrier is over.
@@ -142,6 +146,6 @@ def sessions(barrier: Barrier, options: DiffOptions) -> Iterator[Pair]:
     with (
         imported(barrier.open, "diff", **settings) as open_session,
         imported(barrier.closed, "diff", **settings) as closed_session,
-        Pair(open_session, closed_session) as pair,
+        Pair(open_session, closed_session, pace) as pair,
     ):
         yield pair

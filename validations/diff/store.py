@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from contexts.model import Side, TableName
-from validations.diff.model import Difference, DiffResult, Segment
+from validations.diff.model import Difference, DiffResult, Extent, Segment
 from validations.diff.plan import TablePlan
 
 
@@ -46,8 +46,8 @@ class Store(Protocol):
     def unfinished(self, open_side: Side, fingerprint: str, tables: Sequence[TableName]) -> int | None:
         """The verification of exactly these tables that was not finished."""
 
-    def begin(self, open_side: Side, fingerprint: str, plans: Sequence[TablePlan]) -> int:
-        """Store a new verification with all its segments; older unfinished ones end as incomplete."""
+    def begin(self, open_side: Side, fingerprint: str, plans: Sequence[TablePlan], extent: Extent = Extent.FULL) -> int:
+        """Store a new verification with all its segments; older unfinished ones of its extent end as incomplete."""
 
     def pending(self, verification: int) -> list[Segment]:
         """The segments that are still to be compared."""

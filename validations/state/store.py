@@ -17,7 +17,18 @@ from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError, RefusedError
 from contexts.model import Side, TableName
 from validations.diff.delta import KeysResult
-from validations.diff.model import Difference, DiffResult, Key, Kind, Method, Ranges, Segment, Share, TableResult
+from validations.diff.model import (
+    Difference,
+    DiffResult,
+    Extent,
+    Key,
+    Kind,
+    Method,
+    Ranges,
+    Segment,
+    Share,
+    TableResult,
+)
 from validations.diff.plan import TablePlan
 from validations.diff.store import Seen
 
@@ -65,11 +76,11 @@ class Verifications:
             row = session.execute(_SQL["unfinished"], wanted).fetchone()
         return row[0] if row else None
 
-    def begin(self, open_side: Side, fingerprint: str, plans: Sequence[TablePlan]) -> int:
-        """Store a new verification with all its segments; older unfinished ones end as incomplete."""
+    def begin(self, open_side: Side, fingerprint: str, plans: Sequence[TablePlan], extent: Extent = Extent.FULL) -> int:
+        """Store a new verification with all its segments; older unfinished ones of its extent end as incomplete."""
         with self._connect() as session, session.transaction(), session.cursor() as cursor:
-            cursor.execute(_SQL["supersede"], (self.context,))
-            found = self._insert(session, "full", open_side, fingerprint)
+            cursor.execute(_SQL["supersede"], (self.context, extent))
+            found = self._insert(session, extent, open_side, fingerprint)
             cursor.executemany(_SQL["add_table"], [(found, *p.table, p.method, p.problem) for p in plans])
             cursor.executemany(
                 _SQL["add_segment"],
@@ -102,11 +113,17 @@ class Verifications:
         with self._connect() as session:
             return self._result(session, verification)
 
-    def latest(self, *kinds: str) -> DiffResult | None:
-        """The newest verification of these kinds (full, delta, sample; full where none is named), finished or not."""
+    def latest(self, *extents: Extent, finished: bool = False) -> DiffResult | None:
+        """The newest verification of these extents (full where none is named), or the newest that is finished."""
         with self._connect() as session:
-            row = session.execute(_SQL["latest"], (self.context, list(kinds or ("full",)))).fetchone()
+            row = session.execute(_SQL["latest"], (self.context, list(extents or (Extent.FULL,)), finished)).fetchone()
             return self._result(session, row[0]) if row else None
+
+    def found_since(self, verification: int) -> int:
+        """How many differences later comparisons of whatever extent have found, finished or not."""
+        with self._connect() as session:
+            found: int = session.execute(_SQL["found_since"], (self.context, verification)).fetchall()[0][0]
+        return found
 
     def differences(self, verification: int) -> Iterator[tuple[TableName, Difference]]:
         """Every difference that was found, streamed."""
@@ -127,7 +144,7 @@ class Verifications:
     ) -> int:
         """Store the comparisons of keys, each table as one segment, as a finished verification of kind delta."""
         with self._connect() as session, session.transaction():
-            found = self._insert(session, "delta", open_side, fingerprint)
+            found = self._insert(session, Extent.DELTA, open_side, fingerprint)
             writer = SegmentWriter(session, found)
             for result in results:
                 problem = f"only {result.compared} of {result.keys} keys were compared in time"
@@ -141,8 +158,8 @@ class Verifications:
             _finish(session, self._result(session, found))
         return found
 
-    def _insert(self, session: Connection, kind: str, open_side: Side, fingerprint: str) -> int:
-        arguments = (self.context, kind, open_side, fingerprint)
+    def _insert(self, session: Connection, extent: Extent, open_side: Side, fingerprint: str) -> int:
+        arguments = (self.context, extent, open_side, fingerprint)
         found: int = session.execute(_SQL["begin"], arguments).fetchall()[0][0]
         return found
 
@@ -153,11 +170,11 @@ class Verifications:
                 f"context {self.context!r}: there is no verification {verification}",
                 next_step=f"carveout status {self.context}",
             )
-        open_side, started, finished, fingerprint, oldest, first, last = row
+        extent, open_side, started, finished, fingerprint, oldest, first, last = row
         tables = session.execute(_SQL["tables"], (verification,)).fetchall()
         return DiffResult(
             verification, Side(open_side), started, finished, oldest, first and parse_lsn(first),
-            last and parse_lsn(last), fingerprint, tuple(map(_table_result, tables)),
+            last and parse_lsn(last), fingerprint, tuple(map(_table_result, tables)), Extent(extent),
         )  # fmt: skip
 
     def _connect(self) -> Connection:

@@ -9,7 +9,7 @@ ORDER BY v.id DESC LIMIT 1
 
 -- name: supersede
 UPDATE carveout.verification SET finished_at = clock_timestamp(), verdict = 'incomplete'
-WHERE context = %s AND kind = 'full' AND finished_at IS NULL
+WHERE context = %s AND kind = %s AND finished_at IS NULL
 
 -- name: begin
 INSERT INTO carveout.verification (context, kind, open_side, schema_fingerprint) VALUES (%s, %s, %s, %s) RETURNING id
@@ -38,7 +38,7 @@ SET lsn = %s, barrier_at = %s, rows_open = %s, rows_closed = %s,
 WHERE verification = %s AND table_schema = %s AND table_name = %s AND segment = %s AND barrier_at IS NULL
 
 -- name: verification
-SELECT v.open_side, v.started_at, v.finished_at, v.schema_fingerprint, s.oldest, s.first::text, s.last::text
+SELECT v.kind, v.open_side, v.started_at, v.finished_at, v.schema_fingerprint, s.oldest, s.first::text, s.last::text
 FROM carveout.verification v
 CROSS JOIN LATERAL (
     SELECT min(barrier_at) AS oldest, min(lsn) AS first, max(lsn) AS last
@@ -67,4 +67,11 @@ SELECT table_schema, table_name, key, kind, columns, count, open_values, closed_
 FROM carveout.verification_difference WHERE verification = %s
 
 -- name: latest
-SELECT id FROM carveout.verification WHERE context = %s AND kind = ANY (%s) ORDER BY id DESC LIMIT 1
+SELECT id FROM carveout.verification
+WHERE context = %s AND kind = ANY (%s) AND (finished_at IS NOT NULL OR NOT %s)
+ORDER BY id DESC LIMIT 1
+
+-- name: found_since
+SELECT coalesce(sum(s.missing_on_closed + s.missing_on_open + s.different), 0)::int8
+FROM carveout.verification v JOIN carveout.verification_segment s ON s.verification = v.id
+WHERE v.context = %s AND v.id > %s
