@@ -116,6 +116,8 @@ class Options(_Strict):
     lockstep_tolerance: Literal["none", "any"] = "none"
     #: How long the stream must have shown no writer without the shim before lockstep may begin.
     lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
+    #: Roles with rights on the shared tables that need nothing on the service side.
+    roles_left_behind: tuple[str, ...] = ()
     #: How often the worker looks whether the closed side stays closed.
     watch_interval_s: Annotated[float, Field(gt=0)] = 2.0
     #: The worker pauses the copy, and ``verify`` its reading, while more sessions than this are active (0: never).

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "context": ("migrator.cli.context", "context", "Make contexts."),
     "schema": ("migrator.cli.schema", "schema", "Build a service database's tables and compare them."),
     "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
+    "grants": ("migrator.cli.grants", "grants", "Compare the rights of roles on both sides."),
     "plan": ("migrator.cli.plan", "plan", "Show what will move, in which order, and about how long it takes."),
     "prepare": ("migrator.cli.lifecycle", "prepare", "Make schemas, write locks, gate and publication."),
     "worker": ("migrator.cli.worker", "worker", "Copy and stream until stopped."),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from contexts import schema as schemas
-from contexts.databases import databases
+from contexts.databases import Databases, databases
 from contexts.errors import DifferencesFound
 from contexts.loader import load_context, load_project
 from contexts.model import Context
@@ -43,6 +43,19 @@ def upgrade(context: str, project_dir: Path | None, target: str, dry_run: bool) 
     after = schemas.upgrade(service, declared, target)
     shown = ", ".join(after)
     click.echo(f"{context}: already at {shown}" if before == after else f"{context}: now at {shown}")
+    if before != after:
+        _say_missing_grants(declared, databases(project, declared))
+
+
+def _say_missing_grants(context: Context, both: Databases) -> None:
+    """A table made anew has lost what was granted on the old one."""
+    from migrator.grants.parity import lacks
+
+    with both.shared.connect("schema") as shared, both.service.connect("schema") as service:
+        missing = [lack for lack in lacks(shared, service, context) if lack.blocks]
+    if missing:
+        click.echo(f"{context.name}: a cutover waits for {len(missing)} rights: {missing[0]}", err=True)
+        click.echo(f"next: carveout grants check {context.name}", err=True)
 
 
 @schema.command()

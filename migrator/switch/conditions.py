@@ -14,6 +14,7 @@ from migrator import connector
 from migrator.control import intents, workers
 from migrator.control.intents import Kind
 from migrator.executor import Row
+from migrator.grants import run as granting
 from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
 from migrator.sides import writelock
@@ -91,9 +92,12 @@ def _sequences(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
 
 def _grants(run: Run, _from: Side, to_side: Side) -> Iterable[str]:
     # A cutover asks for the way back too: what the shared side lacks would refuse the rollback when it is needed.
-    for side in Side if to_side is Side.SERVICE else (to_side,):
-        for finding in grants(run.executor.connection(side), run.context):
-            yield f"{finding.object} on the {side} side: {finding.detail} ({finding.fix})"
+    for finding in grants(run.executor.connection(Side.SHARED), run.context):
+        yield f"{finding.object} on the shared side: {finding.detail} ({finding.fix})"
+    if to_side is Side.SERVICE:
+        yield from granting.check(run).blocking
+    else:
+        yield from (str(refusal) for refusal in granting.refusals(run, to_side) if refusal.was_tried)
 
 
 def _schema(run: Run, _from: Side, _to: Side) -> Iterable[str]:
