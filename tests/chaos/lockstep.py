@@ -48,7 +48,10 @@ class Seen:
 def lockstep(
     folder: Path, pair: Databases, *, transactions: int, processes: int = 8, per_phase: int = 300, mutant: str = ""
 ) -> Seen:
-    """Write, flip the phase after every ``per_phase`` payments, compare."""
+    """Write, flip the phase after every ``per_phase`` payments, compare.
+
+    :raises AssertionError: the sides differ, and the audit has not noticed.
+    """
     bank = Bank.create(folder, pair, accounts=ACCOUNTS, options=OPTIONS)
     bank.expand_variables()
     inprocess.prepare(bank)
@@ -64,9 +67,7 @@ def lockstep(
             shared.stop.set()
             for process in running:
                 process.join(30)
-        if bank.state() == "lockstep":
-            with driver(bank) as run:
-                phase.leave(run, "the end")
+        wait_until(lambda: _has_left(bank), bank.state)
         seen.acknowledged, seen.dual = shared.acknowledged.value, shared.dual.value
         seen.refused = shared.refused.value
         _judge(bank, seen)
@@ -88,14 +89,26 @@ def _flip(bank: Bank, seen: Seen, shared: Counters, per_phase: int, running: lis
         seen.longest_pause_ms = max(seen.longest_pause_ms, waited)
 
 
+def _has_left(bank: Bank) -> bool:
+    with suppress(RefusedError):
+        if bank.state() == "lockstep":
+            with driver(bank) as run:
+                phase.leave(run, "the end")
+        return True
+    return False
+
+
 def _judge(bank: Bank, seen: Seen) -> None:
     problems: list[str] = []
-    try:
-        wait_until(lambda: bank.rows(Side.SHARED) == bank.rows(Side.SERVICE), lambda: "the sides differ")
-    except AssertionError:
-        problems.append("the sides differ")
     with bank.both.service.connect("chaos") as conn:
-        seen.audited, seen.differences = findings.audited(conn, bank.name), findings.unrepaired(conn, bank.name)
+
+        def is_over() -> bool:
+            """The audit has caught up, and the sides are equal or it has said why not."""
+            seen.audited, seen.differences = findings.audited(conn, bank.name), findings.unrepaired(conn, bank.name)
+            is_equal = seen.differences > 0 or bank.rows(Side.SHARED) == bank.rows(Side.SERVICE)
+            return seen.audited >= seen.dual and is_equal
+
+        wait_until(is_over, lambda: f"the sides differ; {seen.audited} of {seen.dual} audited")
     for side in Side:
         memos = Counter(memo for _, _, _, memo in _entries(bank, side) if memo and memo.startswith("p"))
         if len(memos) != seen.acknowledged or set(memos.values()) - {2}:
