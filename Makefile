@@ -12,14 +12,17 @@ STAMP  := $(VENV)/installed-$(shell cat requirements.lock pyproject.toml | cksum
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint bench chaos lock packages clean
+.PHONY: help demo demo-kafka test lint bench chaos lock packages clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | expand -t 4
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | expand -t 4
 
 demo: $(STAMP)  ## move a context between two throw-away servers, live
 	$(RUN) migrate.py demo $(ARGS)
+
+demo-kafka: $(STAMP)  ## the same through a real Kafka and Debezium (Java 17, Maven)
+	$(RUN) migrate.py demo --kafka $(ARGS)
 
 test: $(STAMP) packages  ## all tests; ARGS for pytest
 	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from contexts.databases import Connection
@@ -100,8 +101,18 @@ def _cut_foreign_keys(stage: Stage, say: Say) -> None:
     with stage.database(Side.SHARED).connect("demo") as conn:
         for table, constraint in CUT:
             name = sql.Identifier(*table.split("."))
-            conn.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(constraint)))
+            _persist(conn, sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(constraint)))
             say(f"  dropped foreign key {constraint} of {table}, which the boundary cuts (carveout check names it)")
+
+
+def _persist(conn: Connection, statement: sql.Composed) -> None:
+    """Run a statement that locks tables in another order than the load does, until it wins."""
+    while True:
+        try:
+            conn.execute(statement)
+            return
+        except psycopg.errors.DeadlockDetected:
+            pass
 
 
 def _copy_with_a_kill(stage: Stage, say: Say) -> None:

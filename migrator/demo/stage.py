@@ -33,6 +33,8 @@ class Stage:
     def __init__(self, majors: dict[Side, int]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="carveout-demo-"))
         self.folder.chmod(0o755)  # as root, the servers run under another account
+        #: The folder of carveout.toml.
+        self.project = ROOT
         self._majors = majors
         self._servers: dict[Side, Server] = {}
         self._worker: subprocess.Popen[bytes] | None = None
@@ -127,4 +129,4 @@ class Stage:
         return {**os.environ, **self.environment}
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, str(ROOT / "migrate.py"), *arguments, "--project", str(ROOT)]
+        return [sys.executable, str(ROOT / "migrate.py"), *arguments, "--project", str(self.project)]
