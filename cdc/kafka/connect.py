@@ -183,14 +183,41 @@ def config(
     }
 
 
+def require_ready(connect: Connect) -> None:
+    """Wait for no one, but do not believe a worker that is starting: it answers before it knows its connectors.
+
+    :raises ConnectUnreachable: it is starting, or has lost its brokers (``/health``, since Kafka 3.9).
+    """
+    try:
+        connect.call("GET", "/health")
+    except ConnectorFailed as error:
+        raise ConnectUnreachable(f"Connect ({connect.url}) is not ready: {error.message}") from error
+
+
 def listed(connect: Connect) -> list[str]:
     """The names of all connectors."""
+    require_ready(connect)
     return list(connect.call("GET", "/connectors") or ())
 
 
 def current(connect: Connect, names: Names) -> dict[str, str] | None:
     """The configuration that Connect holds, or None."""
-    found: dict[str, str] | None = connect.call("GET", f"{_path(names)}/config")
+    path = f"{_path(names)}/config"
+    found: dict[str, str] | None = connect.call("GET", path)
+    if found is None:
+        require_ready(connect)
+        found = connect.call("GET", path)
+    return found
+
+
+def appearing(connect: Connect, names: Names, timeout_s: float = 20.0) -> dict[str, str] | None:
+    """As :func:`current`, but None only where it is not there for a while.
+
+    A worker that has just started answers, and calls itself healthy, a moment before it knows its connectors.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (found := current(connect, names)) is None and time.monotonic() < deadline:
+        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
     return found
 
 
@@ -273,6 +300,7 @@ def restart(connect: Connect, names: Names) -> None:
 
 def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
     """Remove the connector with its offsets: a later one of the same name must not go on from them."""
+    require_ready(connect)
     deadline = time.monotonic() + timeout_s
     asked = removed = False
     while (found := status(connect, names)) is not None:

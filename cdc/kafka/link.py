@@ -81,10 +81,11 @@ class Link:
         """
         self._require_same_server(at)
         api, names = self.cluster.connect, self.names
-        found = connect.current(api, names)
-        wanted = self.wanted()
+        found, wanted = connect.current(api, names), self.wanted()
+        if found is None and self._was_read(at):
+            found = self._appearing()
         if found is None:
-            self._require_unread(at)
+            self._require_slot_behind(at)
             _log.info("connector %s: starting it from slot %s", names.connector, names.slot)
             connect.apply(api, names, wanted)
             return Encoding.of(wanted)
@@ -157,14 +158,21 @@ class Link:
         if found.plugin != PLUGIN or found.database != database:
             raise slot_lost(at.slot, f"belongs to plugin {found.plugin} and database {found.database!r}")
 
-    def _require_unread(self, at: Position) -> None:
-        cluster, names = self.cluster, self.names
-        if at.ordinal or not topic.is_empty(cluster.bootstrap, names.topic, options=cluster.options):
-            raise RefusedError(
-                f"connector {names.connector} is gone, and its topic holds events: somebody has deleted it",
-                unchanged="nothing was made, the position was not moved",
-                next_step=f"carveout connector apply {self.stream.context}",
-            )
+    def _was_read(self, at: Position) -> bool:
+        cluster = self.cluster
+        return at.ordinal > 0 or not topic.is_empty(cluster.bootstrap, self.names.topic, options=cluster.options)
+
+    def _appearing(self) -> dict[str, str]:
+        names = self.names
+        if found := connect.appearing(self.cluster.connect, names):
+            return found
+        raise RefusedError(
+            f"connector {names.connector} is gone, and its topic holds events: somebody has deleted it",
+            unchanged="nothing was made, the position was not moved",
+            next_step=f"carveout connector apply {self.stream.context}",
+        )
+
+    def _require_slot_behind(self, at: Position) -> None:
         with self.open_.connect("stream") as conn:
             confirmed = slot_status(conn, at.slot).confirmed_flush_lsn
         if confirmed is None or confirmed > at.end_lsn:

@@ -217,7 +217,9 @@ def _consumer(bootstrap: str, options: Options) -> Any:
 
     return KafkaConsumer(
         bootstrap_servers=bootstrap, client_id="carveout", group_id=None, enable_auto_commit=False,
-        isolation_level="read_committed", auto_offset_reset="none", max_partition_fetch_bytes=_FETCH_BYTES, **options,
+        isolation_level="read_committed", auto_offset_reset="none", max_partition_fetch_bytes=_FETCH_BYTES,
+        # By default a broker that comes back is not noticed for 30 s.
+        reconnect_backoff_max_ms=1000, **options,
     )  # fmt: skip
 
 

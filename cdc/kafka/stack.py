@@ -91,7 +91,7 @@ class Stack:
         config = self.folder / "connect.properties"
         _write_properties(config, connect_settings(self.bootstrap, self.connect_port))
         self._spawn("connect", "org.apache.kafka.connect.cli.ConnectDistributed", config, *CONNECT_JVM)
-        self._wait("connect", lambda: _answers(f"{self.connect_url}/connectors"), deadline)
+        self._wait("connect", lambda: _answers(f"{self.connect_url}/health"), deadline)
 
     def stop(self, name: str = "", *, kill: bool = True) -> None:
         """End both processes or the named one: at once, or (``kill=False``) in their own orderly way."""

@@ -92,7 +92,8 @@ def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
     """Logs go to stderr, as lines or as one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(LOG_FORMAT))
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "kafka"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
 
 

@@ -157,11 +157,11 @@ def records_delivered_twice(scene: Scene) -> None:
         partition = TopicPartition("faults_bank_1", 0)
         consumer: Any = KafkaConsumer(bootstrap_servers=scene.stack.bootstrap, isolation_level="read_committed")
         consumer.assign([partition])
-        begin = max(0, consumer.end_offsets([partition])[partition] - 400)
-        consumer.seek(partition, begin)
+        end = consumer.end_offsets([partition])[partition]
+        consumer.seek(partition, max(0, end - 400))
         records: list[Any] = []
-        while batch := consumer.poll(timeout_ms=1000):
-            records += batch[partition]
+        while consumer.position(partition) < end:
+            records += consumer.poll(timeout_ms=200).get(partition, [])
         consumer.close()
         first = next(i for i, r in enumerate(records) if r.value and b'"status":"BEGIN"' in r.value)
         last = max(i for i, r in enumerate(records) if r.value and b'"status":"END"' in r.value)
