@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.lsn import format_lsn
-from cdc.state import position
+from cdc.state import decisions, position
 from contexts.databases import Database
 from contexts.model import Context, Side
 from migrator import invariants, suites
@@ -77,6 +77,8 @@ def why_not_proven(run: Run, open_side: Side) -> str | None:
         return f"a later comparison found {found} differences; only a new full verification clears that"
     if result.open_side is not open_side or is_from_before_a_switch(run, result):
         return "the last verification is from before the last switch"
+    if _is_from_before_a_decision(run, open_side, result):
+        return "the last verification is from before a record was left out or replaced (carveout stream list)"
     if proof.age_s > proof.max_age_s:
         return f"the last verification is {proof.age_s:.0f} s old (limit {proof.max_age_s:.0f} s)"
     return _why_not_whole(run, open_side, result) or _why_another_stream(run, open_side, result)
@@ -116,6 +118,13 @@ def _why_another_stream(run: Run, open_side: Side, result: DiffResult) -> str | 
             f" now it is at {format_lsn(now.end_lsn)}"
         )
     return None
+
+
+def _is_from_before_a_decision(run: Run, open_side: Side, result: DiffResult) -> bool:
+    if run.context.source == "embedded":
+        return False
+    decided = decisions.read(run.executor.connection(open_side.other), run.migration().stream)
+    return any(decision.decided_at > result.started_at for decision in decided)
 
 
 def why_not_green(context: Context, service: Database, result: DiffResult) -> str | None:

@@ -18,7 +18,7 @@ from cdc.kafka.source import KafkaSource, descriptions
 from cdc.lsn import format_lsn
 from cdc.source.failures import slot_lost
 from cdc.source.slots import PLUGIN, slot_status
-from cdc.state import placeholder
+from cdc.state import decisions, placeholder
 from cdc.state.position import Position, StreamId
 from contexts.catalog import Table, read_tables
 from contexts.databases import Database
@@ -116,10 +116,20 @@ class Link:
 
         :raises CarveoutError: see :meth:`start` and :class:`KafkaSource`.
         """
-        encoding, cluster = self.start(at), self.cluster
+        return self._source(at, self.start(at), watch=rarely(self._require_running))
+
+    def reader(self, at: Position) -> KafkaSource:
+        """A second source beside the worker's, to look at records: it starts and changes nothing."""
+        config = connect.current(self.cluster.connect, self.names)
+        return self._source(at, Encoding.of(config if config is not None else self.wanted()))
+
+    def _source(self, at: Position, encoding: Encoding, watch: Callable[[], None] = lambda: None) -> KafkaSource:
+        cluster = self.cluster
+        with self.closed.connect("stream") as conn:
+            decided = decisions.read(conn, self.stream)
         return KafkaSource(
             cluster.bootstrap, self.names.topic, self.describe, encoding, at, open_side=self.open_,
-            plain_arrays=cluster.plain_arrays, options=cluster.options, watch=rarely(self._require_running),
+            plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch, decisions=decided,
         )  # fmt: skip
 
     def prove(self, probe: bytes, timeout_s: float) -> None:

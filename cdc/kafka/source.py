@@ -11,6 +11,7 @@ paused, so the client's fetcher holds no more than one fetch.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -25,12 +26,14 @@ from cdc.kafka.decoder.envelope import Boundary, Headers, MessageEvent
 from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
 from cdc.kafka.topic import Options, naming
 from cdc.lsn import format_lsn
+from cdc.state.decisions import Decision
 from cdc.state.position import Position
 from contexts.catalog import Table
 from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError, SchemaMismatch, StreamStopped
 from contexts.model import TableName
 
+log = logging.getLogger(__name__)
 _FETCH_BYTES = 4 << 20
 _PROOF_TIMEOUT_S = 30.0
 _RECORDS_PER_POLL = 500
@@ -52,6 +55,7 @@ class KafkaSource:
         at 1.
     :param options: further options of kafka-python's consumer (security).
     :param watch: called while nothing arrives; raises where nothing can.
+    :param decisions: records that are left out or replaced.
     :raises RefusedError: a column would not arrive whole; names each with its fix.
     :raises StreamStopped: the topic is not the one that the position was read from, or was cut.
     :raises KafkaUnreachable: no broker answered.
@@ -61,6 +65,7 @@ class KafkaSource:
         self, bootstrap: str, topic: str, describe: Callable[[], Mapping[TableName, Table]], encoding: Encoding,
         position: Position, *, open_side: Database | None = None, plain_arrays: Collection[str] = (),
         options: Options | None = None, watch: Callable[[], None] = lambda: None,
+        decisions: Collection[Decision] = (),
     ) -> None:  # fmt: skip
         from kafka import TopicPartition
 
@@ -70,6 +75,9 @@ class KafkaSource:
         self._partition = TopicPartition(topic, 0)
         self._decoder = Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)
         self._asking: Connection | None = None
+        self._decisions = {decision.ordinal: decision for decision in decisions}
+        #: The record at which the stream stopped.
+        self.stopped_at: Any = None
         self._buffer: deque[Any] = deque()
         self._stopped: StreamStopped | None = None
         with naming(bootstrap):
@@ -93,6 +101,17 @@ class KafkaSource:
             self._watch()
             if rest == 0:
                 return None
+
+    def end(self) -> int:
+        """The offset behind the last record that is there now."""
+        with naming(self._bootstrap):
+            return int(self._consumer.end_offsets([self._partition])[self._partition])
+
+    @property
+    def read_to(self) -> int:
+        """The offset of the next record that will be read."""
+        with naming(self._bootstrap):
+            return int(self._buffer[0].offset if self._buffer else self._consumer.position(self._partition))
 
     def acknowledge(self, end_lsn: int) -> None:
         """Nothing to do: the connector acknowledges the slot once Kafka holds the events, and Kafka keeps them."""
@@ -127,15 +146,27 @@ class KafkaSource:
         while self._buffer:
             record = self._buffer.popleft()
             try:
-                event = self._decoder.record(record.value, record.headers, record.offset)
+                event = self._read(record)
             except StreamStopped as error:
                 if isinstance(error, SchemaMismatch) and self._describe() != self._tables:
                     raise TablesChanged(f"{error.message}; the closed side has been changed since") from error
-                self._stopped = self._at(error, record.offset)
+                self.stopped_at, self._stopped = record, self._at(error, record.offset)
                 raise self._stopped from error
             if event:
                 return event
         return None
+
+    def _read(self, record: Any) -> Event | None:
+        decision = self._decisions.get(record.offset)
+        if decision is None:
+            return self._decoder.record(record.value, record.headers, record.offset)
+        who = f"by decision of {decision.decided_by} at {decision.decided_at:%Y-%m-%d %H:%M}: {decision.reason}"
+        if decision.replacement is None:
+            log.warning("%s: offset %d is left out %s", self._partition.topic, record.offset, who)
+            self._decoder.leave_out(record.value, record.headers)
+            return None
+        log.warning("%s: offset %d is replaced %s", self._partition.topic, record.offset, who)
+        return self._decoder.record(decision.replacement, record.headers, record.offset)
 
     def _fetch(self, timeout_s: float) -> bool:
         from kafka.errors import LogTruncationError, OffsetOutOfRangeError
@@ -187,7 +218,8 @@ class KafkaSource:
     def _at(self, error: StreamStopped, offset: int) -> StreamStopped:
         """The same error, with the place of the record that it is about."""
         where = f"topic {self._partition.topic}, partition {self._partition.partition}, offset {offset}"
-        return type(error)(f"{where}: {error.message}", unchanged=error.unchanged, next_step=error.next_step)
+        step = error.next_step or "carveout stream look shows the record"
+        return type(error)(f"{where}: {error.message}", unchanged=error.unchanged, next_step=step)
 
 
 def descriptions(closed: Mapping[TableName, Table], opened: Mapping[TableName, Table]) -> dict[TableName, Table]:

@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "resume": ("migrator.cli.switching", "resume", "Go on after a pause, or end a half-done switch."),
     "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
     "connector": ("migrator.cli.connector", "connector", "Manage the Debezium connector of a context."),
+    "stream": ("migrator.cli.stream", "stream", "Decide about a record that stopped a stream through Kafka."),
     "dev": ("migrator.cli.dev", "dev", "Start throw-away services for development."),
     "demo": ("migrator.cli.demo", "demo", "Play the whole move on two embedded servers, under load."),
     "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),

@@ -86,6 +86,12 @@ NOTES = {
     "connector apply": Note("carveout connector apply wallet --dry-run", (_REFUSED,)),
     "connector status": Note("carveout connector status wallet --json", (_HUMAN,)),
     "connector delete": Note("carveout connector delete wallet", (_REFUSED,)),
+    "stream look": Note("carveout stream look wallet", (_HUMAN,)),
+    "stream skip": Note("carveout stream skip wallet --offset 4711 --reason 'a test message'", (_REFUSED,)),
+    "stream repair": Note(
+        "carveout stream repair wallet --offset 4711 --record fixed.json --reason 'see ticket 12'", (_REFUSED,)
+    ),
+    "stream list": Note("carveout stream list wallet --json"),
     "dev kafka": Note("carveout dev kafka --broker-port 19092"),
     "demo": Note("carveout demo --rate 100", (_DIFFERENCES,)),
     "doctor": Note("carveout doctor wallet", (_HUMAN,)),

@@ -28,7 +28,16 @@ from validations.parity.grants import grants
 #: How long prepare tries to get the short locks that making a trigger takes.
 LOCK_PATIENCE_S = 120.0
 #: What the closed side keeps of a context's streams.
-_OF_A_STREAM = ("position", "copy_part", "copy_key", "recent_key", "marker", "kafka_stream", "rule_violation")
+_OF_A_STREAM = (
+    "position",
+    "copy_part",
+    "copy_key",
+    "recent_key",
+    "marker",
+    "kafka_stream",
+    "stream_decision",
+    "rule_violation",
+)
 
 
 class ControlSchema:

@@ -101,6 +101,23 @@ class Decoder:
             case MessageEvent():
                 return self._message(event, offset + 1)
 
+    def leave_out(self, value: bytes | None, headers: Headers) -> None:
+        """Pass over a record that an operator decided to leave out; in a transaction it counts, and changes nothing.
+
+        :raises StreamStopped: it begins or ends a transaction, or does not stand where it was due.
+        """
+        try:
+            event = self._envelopes.parse(value, headers)
+        except Undecodable:
+            return  # nothing of Debezium's: no transaction counts it
+        match event:
+            case Boundary():
+                raise _stopped(f"a record that begins or ends transaction {event.xid} cannot be left out")
+            case RowEvent() | TruncateEvent() | MessageEvent() if event.place is not None:
+                self._enter(event).left = None
+            case _:
+                return
+
     def _begin(self, event: Boundary) -> None:
         if self._open is not None:
             raise _stopped(f"transaction {self._open.xid} has no end: the connector was restarted inside of it")

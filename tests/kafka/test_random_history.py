@@ -1,0 +1,227 @@
+"""Random histories through real Debezium against the embedded source: after each, three databases hold the same rows.
+
+The tables are those of ``tests/stream``, without what ``check`` refuses; that list stands here. Without settings a
+short, fixed selection is played; ``CARVEOUT_KAFKA_HISTORIES`` plays so many random ones.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from cdc import state
+from cdc.apply import Applier, types_of
+from cdc.kafka import connect, topic
+from cdc.kafka.connect import Names
+from cdc.kafka.decoder import refusals
+from cdc.kafka.settings import Encoding, lossless
+from cdc.kafka.source import KafkaSource, descriptions
+from cdc.kafka.stack import Stack
+from cdc.lsn import parse_lsn
+from cdc.source.base import Source
+from cdc.source.embedded import EmbeddedSource
+from cdc.source.slots import create_publication, create_slot
+from cdc.state import position
+from cdc.state.position import Position, StreamId
+from cdc.worker.signals import Signals
+from cdc.worker.stream import Stream
+from contexts.catalog import Table, read_tables
+from contexts.databases import Connection, Database
+from contexts.model import Options, Side, TableName
+from tests.conftest import _new_databases
+from tests.kafka.moving import api
+from tests.stream.shapes import BY_NAME, SCHEMA, SHAPES, TYPES_SQL, Shape
+from tests.stream.sides import run
+from tests.stream.statements import seeds, transactions
+
+HISTORIES = int(os.environ.get("CARVEOUT_KAFKA_HISTORIES", "0"))
+STREAM = StreamId("h", 1)
+NAMES = Names.of(STREAM, "random")
+PLAIN = ("h.scaled.v", "h.typed_full.c_texts", "h.typed.c_texts")
+ENCODING = Encoding.of({**lossless(), "unavailable.value.placeholder": "p" * 30})
+#: What ``check`` refuses of these tables: the columns of ``typed``, and of ``typed_full`` beside them nothing else.
+REFUSED = {
+    "h.indexed",
+    *(f"h.typed.c_{name}" for name in ("timetz", "varbit", "ints", "moods", "pairs", "codes", "span")),
+    *(f"h.typed_full.c_{name}" for name in ("timetz", "varbit", "ints", "moods", "pairs", "codes", "span")),
+}
+#: Past the greatest instant that Debezium sends right: such a value stops the stream.
+TOO_LATE = "'294276-12-31 23:59:59.999'"
+
+
+def accepted(shape: Shape) -> Shape:
+    values = {n: p for n, p in shape.values.items() if f"{shape.table}.{n}" not in REFUSED}
+    return replace(shape, values={n: tuple(v for v in p if v != TOO_LATE) for n, p in values.items()})
+
+
+ACCEPTED = [accepted(shape) for shape in SHAPES if shape.table not in REFUSED]
+TABLES = [TableName(SCHEMA, shape.name) for shape in ACCEPTED]
+
+
+@dataclass
+class Sides:
+    """One open side and two closed ones, each with its own stream."""
+
+    shared: Connection
+    closed: dict[str, Connection]
+    streams: dict[str, Stream]
+
+    def catch_up(self) -> None:
+        row = self.shared.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        assert row is not None
+        for stream in self.streams.values():
+            assert stream.catch_up(parse_lsn(row[0]))
+
+    def assert_equal(self) -> int:
+        count = 0
+        for shape in ACCEPTED:
+            expected = rows(self.shared, shape)
+            for name, conn in self.closed.items():
+                assert rows(conn, shape) == expected, f"{shape.table} through {name}"
+            count += len(expected)
+        return count
+
+
+def rows(conn: Connection, shape: Shape) -> list[Any]:
+    names = sql.SQL(", ").join(map(sql.Identifier, shape.values))
+    query = sql.SQL("COPY (SELECT tableoid::regclass, {} FROM {}) TO STDOUT").format(names, sql.SQL(shape.table))
+    with conn.cursor().copy(query) as copy:
+        return sorted(bytes(line) for line in copy)
+
+
+def described(conn: Connection) -> dict[TableName, Table]:
+    return read_tables(conn, TABLES)
+
+
+@pytest.fixture(scope="module")
+def databases(servers: Any) -> Iterator[Callable[[int, Side], Database]]:
+    yield from _new_databases(servers)
+
+
+@pytest.fixture(scope="module")
+def sides(databases: Callable[[int, Side], Database], stack: Stack, tmp_path_factory: Any) -> Iterator[Sides]:
+    shared = databases(16, Side.SHARED)
+    targets = {"kafka": databases(18, Side.SERVICE), "embedded": databases(16, Side.SERVICE)}
+    with ExitStack() as ended:
+        conns = {name: ended.enter_context(closing(application(one))) for name, one in targets.items()}
+        app = ended.enter_context(closing(application(shared)))
+        create_tables(app, closed=False)
+        for conn in conns.values():
+            create_tables(conn, closed=True)
+        positions = started(app, shared, targets, stack)
+        ended.callback(connect.delete, api(stack), NAMES)
+        spool = tmp_path_factory.mktemp("spool")
+        streams = {
+            name: stream_to(ended, shared, targets[name], source)
+            for name, source in (
+                ("kafka", lambda: from_kafka(stack, shared, targets["kafka"], positions["kafka"])),
+                ("embedded", lambda: directly(shared, positions["embedded"], spool)),
+            )
+        }
+        yield Sides(app, conns, streams)
+
+
+def application(database: Database) -> Connection:
+    return database.connect("test", search_path=SCHEMA, lock_timeout="30ms", client_min_messages="error")
+
+
+def create_tables(conn: Connection, *, closed: bool) -> None:
+    conn.execute((TYPES_SQL + ";".join(shape.statements(closed=closed) for shape in SHAPES)).encode())
+    for name in sorted(REFUSED):
+        schema, table, *column = name.split(".")
+        drop = f"ALTER TABLE {schema}.{table} DROP COLUMN {column[0]}" if column else f"DROP TABLE {schema}.{table}"
+        found = set(refusals(read_tables(conn, [TableName(schema, table)]).values(), ENCODING, PLAIN))
+        assert closed or name in found, f"{name} is not refused"
+        conn.execute(drop.encode())
+    assert set(refusals(described(conn).values(), ENCODING, PLAIN)) == set()
+
+
+def started(conn: Connection, shared: Database, targets: dict[str, Database], stack: Stack) -> dict[str, Position]:
+    """Both slots, both positions, and the connector."""
+    create_publication(conn, NAMES.publication, TABLES)
+    row = conn.execute("SELECT system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
+    identity = row.fetchone()
+    assert identity is not None
+    found: dict[str, Position] = {}
+    for name, slot in (("kafka", NAMES.slot), ("embedded", f"{NAMES.slot}_own")):
+        lsn = create_slot(conn, slot, publication=NAMES.publication)
+        found[name] = Position(identity[0], identity[1], slot, lsn)
+        state.install(targets[name])
+        with targets[name].connect("test") as closed:
+            position.create(closed, STREAM, found[name])
+    topic.make(stack.bootstrap, NAMES.topic)
+    connect.apply(api(stack), NAMES, connect.config(NAMES, shared, placeholder=ENCODING.placeholder))
+    return found
+
+
+def from_kafka(stack: Stack, shared: Database, closed: Database, at: Position) -> Source:
+    def describe() -> dict[TableName, Table]:
+        with closed.connect("test") as one, shared.connect("test") as other:
+            return descriptions(described(one), described(other))
+
+    return KafkaSource(
+        stack.bootstrap, NAMES.topic, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN
+    )  # fmt: skip
+
+
+def directly(shared: Database, at: Position, spool: Path) -> Source:
+    return EmbeddedSource(shared, NAMES.publication, at, spool_dir=spool, memory_bytes=1 << 20)
+
+
+def stream_to(ended: ExitStack, shared: Database, closed: Database, make: Callable[[], Source]) -> Stream:
+    source = ended.enter_context(closing(make()))
+    described_by = types_of(closed if isinstance(source, KafkaSource) else shared)
+    applier = ended.enter_context(
+        closing(Applier(closed, STREAM, TABLES, Options(), owner=uuid.uuid4(), source_type=described_by))
+    )
+    return Stream(
+        source, applier, context=STREAM.context, open_=shared, closed=closed, options=Options(), signals=Signals()
+    )
+
+
+@pytest.fixture
+def only_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in ACCEPTED:
+        monkeypatch.setitem(BY_NAME, shape.name, shape)
+
+
+def test_random_histories_arrive_the_same_way(sides: Sides, only_accepted: None) -> None:
+    seen = {"rows": 0, "histories": 0}
+
+    @settings(
+        max_examples=HISTORIES or 8, derandomize=not HISTORIES, deadline=None, database=None,
+        phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(data=st.data())
+    def play(data: st.DataObject) -> None:
+        names = data.draw(st.lists(st.sampled_from([s.name for s in ACCEPTED]), min_size=4, max_size=8, unique=True))
+        sides.shared.execute(f"TRUNCATE {', '.join(shape.table for shape in ACCEPTED)}".encode())
+        write(sides.shared, data.draw(seeds(names)), "COMMIT")
+        for one in data.draw(st.lists(transactions(names), min_size=6, max_size=20)):
+            write(sides.shared, one, data.draw(st.sampled_from(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"])))
+        sides.catch_up()
+        seen["rows"] += sides.assert_equal()
+        seen["histories"] += 1
+
+    play()
+    assert seen["rows"] > 10 * seen["histories"] > 0, seen
+
+
+def write(conn: Connection, transaction: Any, end: str) -> None:
+    conn.execute("BEGIN")
+    try:
+        run(conn, transaction, carefully=True)
+        conn.execute(end.encode())
+    except BaseException:
+        conn.execute("ROLLBACK")
+        raise
