@@ -36,8 +36,8 @@ lint: $(STAMP)  ## style, types, and which package may import which
 bench: $(STAMP) ## compare with other movers; ARGS for bench
 	$(RUN) -m bench $(ARGS)
 
-chaos: $(STAMP) ## a thousand verifications over random live load; ARGS for it
-	$(RUN) -m tests.chaos.alarms $(ARGS)
+chaos: $(STAMP) ## long runs of one scenario: alarms, bouncer (ARGS="bouncer --rounds 20")
+	$(RUN) -m tests.chaos $(ARGS)
 
 lock:           ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from contexts.errors import ConfigError
-from contexts.model import Context, Project, TableName
+from contexts.model import Context, Hooks, PgBouncer, Project, TableName, Traffic
 
 PROJECT_FILE = "carveout.toml"
 CONTEXT_FILE = "context.toml"
@@ -41,7 +41,7 @@ def load_contexts(project: Project) -> dict[str, Context]:
     """
     root = project.folder / project.contexts_dir
     files = sorted(root.glob(f"*/{CONTEXT_FILE}"))
-    loaded = {context.name: context for context in map(_load_context, files)}
+    loaded = {context.name: context for context in (_load_context(path, project) for path in files)}
     owners: dict[TableName, str] = {}
     for context in loaded.values():
         for table in context.table_names:
@@ -74,7 +74,11 @@ def neighbours(context: Context) -> list[Context]:
     :raises ConfigError: a file cannot be used.
     """
     files = sorted(context.folder.parent.glob(f"*/{CONTEXT_FILE}")) if context.folder.name else []
-    return [_load_context(path) for path in files if path.parent != context.folder]
+    return [
+        _read(path, Context).model_copy(update={"folder": path.parent})
+        for path in files
+        if path.parent != context.folder
+    ]
 
 
 def expand(text: str, *, where: str, environ: Mapping[str, str] | None = None) -> str:
@@ -99,11 +103,30 @@ def expand(text: str, *, where: str, environ: Mapping[str, str] | None = None) -
     return _VARIABLE.sub(value, text)
 
 
-def _load_context(path: Path) -> Context:
+def _load_context(path: Path, project: Project) -> Context:
     context = _read(path, Context)
     if context.name != path.parent.name:
         raise ConfigError(f"{path}: name: {context.name!r} differs from its folder {path.parent.name!r}")
-    return context.model_copy(update={"folder": path.parent})
+    traffic = _all_traffic(path, project, context)
+    return context.model_copy(update={"folder": path.parent, "traffic": traffic})
+
+
+def _all_traffic(path: Path, project: Project, context: Context) -> Traffic:
+    """What the project declares for every context, and the context for itself; files are found from where they stand.
+
+    :raises ConfigError: two PgBouncers have one name.
+    """
+    found: list[PgBouncer] = []
+    for folder, declared in ((project.folder, project.traffic), (path.parent, context.traffic)):
+        for bouncer in declared.pgbouncer:
+            entries = bouncer.databases or (context.name,)
+            update = {"config": str(folder / Path(bouncer.config).expanduser()), "databases": entries}
+            found.append(bouncer.model_copy(update=update))
+    hooks = context.traffic.hooks if context.traffic.hooks != Hooks() else project.traffic.hooks
+    try:
+        return Traffic(pgbouncer=tuple(found), hooks=hooks)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_plain(error.errors()[0]['msg'])}") from error
 
 
 def _read(path: Path, model: type[_M]) -> _M:
@@ -124,11 +147,20 @@ def _plain(message: str) -> str:
 
 
 def _refuse_literal_passwords(path: Path, raw: Mapping[str, Any]) -> None:
-    for section, key in (("shared", "url"), ("service", "url"), ("kafka", "connect")):
-        table = raw.get(section)
-        url = table.get(key) if isinstance(table, dict) else None
+    for key, url in _urls(raw):
         if isinstance(url, str) and _LITERAL_PASSWORD.search(url):
             raise ConfigError(
-                f"{path}: {section}.{key}: holds a password",
+                f"{path}: {key}: holds a password",
                 next_step="put ${VAR} there and the URL into the environment, a VAR_FILE, or ~/.pgpass",
             )
+
+
+def _urls(raw: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for section, key in (("shared", "url"), ("service", "url"), ("kafka", "connect")):
+        if isinstance(table := raw.get(section), dict):
+            yield f"{section}.{key}", table.get(key)
+    traffic = raw.get("traffic")
+    bouncers = traffic.get("pgbouncer") if isinstance(traffic, dict) else None
+    for number, bouncer in enumerate(bouncers if isinstance(bouncers, list) else ()):
+        if isinstance(bouncer, dict):
+            yield f"traffic.pgbouncer.{number}.admin", bouncer.get("admin")

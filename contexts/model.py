@@ -83,6 +83,62 @@ class Service(_Strict):
     url: str
 
 
+class PgBouncer(_Strict):
+    """One PgBouncer process through which applications reach the context."""
+
+    #: What messages call it.
+    name: str
+    #: libpq URL of the admin console (database ``pgbouncer``, a role of ``admin_users``); ``${VAR}`` as in ``url``.
+    admin: str
+    #: The file that holds the database entries: ``pgbouncer.ini``, or one that it includes.
+    config: str
+    #: The entries that lead to the context's tables; empty: one with the context's name.
+    databases: tuple[str, ...] = ()
+    #: ``pause``: clients wait while a switch runs; ``reconnect``: they go on, and connect anew to the open side.
+    how: Literal["pause", "reconnect"] = "pause"
+    #: How this PgBouncer reaches each side (``host``, ``port``, ``dbname``), where Carveout's own URL is not the way.
+    shared: str = ""
+    service: str = ""
+
+    @field_validator("shared", "service")
+    @classmethod
+    def _address_only(cls, value: str) -> str:
+        if not set(_ADDRESS.findall(value)) <= {"host", "port", "dbname"} or _ADDRESS.sub("", value).strip():
+            raise ValueError("only host=, port= and dbname= may stand here")
+        return value
+
+
+_ADDRESS = re.compile(r"(\w+)=[^\s']+")
+Command = tuple[str, ...]
+
+
+class Hooks(_Strict):
+    """Commands that a switch runs; one that ends with an exit status other than 0 vetoes it."""
+
+    #: Before writes are blocked: hold the traffic.
+    on_pause: Command = ()
+    #: While no side takes writes: lead the traffic to the side that ``CARVEOUT_SIDE`` names.
+    on_switch: Command = ()
+    #: Afterwards: let the traffic go.
+    on_resume: Command = ()
+    #: One that runs longer is ended, and counts as a veto.
+    timeout_s: Annotated[float, Field(gt=0)] = 5.0
+
+
+class Traffic(_Strict):
+    """What stands between applications and databases, and is told at a switch."""
+
+    pgbouncer: tuple[PgBouncer, ...] = ()
+    hooks: Hooks = Hooks()
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Traffic:
+        names = [bouncer.name for bouncer in self.pgbouncer]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"traffic.pgbouncer: listed twice: {', '.join(sorted(doubled))}")
+        return self
+
+
 class Options(_Strict):
     """How the migration runs; every default is safe for a busy production database."""
 
@@ -97,8 +153,12 @@ class Options(_Strict):
     #: Transactions larger than this are spooled to disk instead of memory.
     spool_mb: Annotated[float, Field(gt=0)] = 16.0
     lock_timeout_ms: Annotated[int, Field(ge=1)] = 250
-    #: A switch that has not drained by then goes back.
+    #: A switch that is not fenced and drained by then goes back.
     switch_deadline_ms: Annotated[int, Field(ge=50)] = 5_000
+    #: A switch that would keep writes waiting for longer goes back.
+    write_block_budget_ms: Annotated[int, Field(ge=50)] = 3_000
+    #: How long a switch looks for a moment at which no transaction stands in its way, before it gives up.
+    hold_patience_s: Annotated[float, Field(ge=0)] = 60.0
     #: Time for comparing the keys changed last, while a switch keeps writes waiting (0: do not compare).
     recheck_budget_ms: Annotated[int, Field(ge=0)] = 200
     #: While others are active on the open side, ``verify`` reads for this share of the time and rests for the others.
@@ -140,6 +200,7 @@ class Context(_Strict):
     kafka: Kafka | None = None
     #: What must hold for every transaction that passes.
     rules: tuple[Rule, ...] = ()
+    traffic: Traffic = Traffic()
     options: Options = Options()
     #: The folder the context was read from: ``schema/``, ``suites/`` and ``invariants/`` live there.
     folder: Path = Field(default=Path(), exclude=True)
@@ -187,4 +248,6 @@ class Project(_Strict):
 
     shared: SharedDatabase
     contexts_dir: str = "contexts"
+    #: Stands in front of every context.
+    traffic: Traffic = Traffic()
     folder: Path = Field(default=Path(), exclude=True)

@@ -172,7 +172,9 @@ def retry_locks(
         attempts += 1
         try:
             with executor.transaction(side):
-                executor.write(side, sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(lock_timeout_ms)))
+                left_ms = max(1, round((deadline - time.monotonic()) * 1000))
+                timeout_ms = lock_timeout_ms if attempts == 1 else min(lock_timeout_ms, left_ms)
+                executor.write(side, sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(timeout_ms)))
                 attempt()
             return attempts
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):

@@ -6,8 +6,8 @@ import datetime as dt
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import click
 from contexts.databases import Databases, databases
 from contexts.loader import load_context, load_project
 from contexts.model import Context
+from migrator.control.locks import exclusive
 from migrator.executor import Live, Recorded, Recording
 from migrator.run import Run
 
@@ -69,6 +70,22 @@ def run_of(context: Context, both: Databases, purpose: str, *, dry_run: bool = F
             print_recorded(executor.recorded, executor.predicted_ms())
     finally:
         executor.close()
+
+
+@contextmanager
+def driver_of(
+    contexts: Sequence[tuple[Context, Databases]], purpose: str, *, dry_run: bool = False
+) -> Iterator[list[Run]]:
+    """Runs of one command on several contexts, each with its driver's lock, taken in the order of their names.
+
+    :raises RefusedError: another driver is at work on one of them.
+    """
+    with ExitStack() as stack:
+        runs = []
+        for context, both in sorted(contexts, key=lambda one: one[0].name):
+            stack.enter_context(exclusive(both.shared, context.name, "driver"))
+            runs.append(stack.enter_context(run_of(context, both, purpose, dry_run=dry_run)))
+        yield runs
 
 
 def print_recorded(recorded: list[Recorded], predicted_ms: float) -> None:

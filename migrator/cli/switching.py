@@ -2,62 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from contexts.errors import ConfigError
 from contexts.model import Side
 from migrator.cli.common import (
     context_argument,
+    driver_of,
     dry_run_option,
     json_option,
     load,
     print_json,
     project_option,
-    run_of,
     set_up_logging,
 )
-from migrator.control import intents
+from migrator.control import intents, switches
 from migrator.control.intents import Kind
-from migrator.control.locks import exclusive
 from migrator.control.switches import Outcome
 from migrator.interrupts import end_as_ctrl_c
-from migrator.switch import procedure, switching
-from migrator.switch.procedure import SwitchReport
+from migrator.switch import settle, switching
+from migrator.switch.moves import SwitchReport, Terms
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _switch_options(function: F) -> F:
+    """What ``cutover`` and ``rollback`` share."""
+    for decorate in (
+        click.option("--terminate-blockers", is_flag=True, help="End the sessions that stand in the way."),
+        click.option("--together", is_flag=True, help="Switch all named contexts in one step, or none of them."),
+        json_option,
+        dry_run_option,
+        project_option,
+        click.argument("context_names", metavar="CONTEXT...", nargs=-1, required=True),
+    ):
+        function = decorate(function)
+    return function
 
 
 @click.command()
-@context_argument
-@project_option
-@dry_run_option
-@json_option
-def cutover(context_name: str, project_dir: Path | None, dry_run: bool, as_json: bool) -> None:
+@_switch_options
+def cutover(context_names: tuple[str, ...], project_dir: Path | None, **options: bool) -> None:
     """Open the service side: a moment without writes, and a way back that loses nothing."""
-    _switch(context_name, project_dir, Side.SERVICE, dry_run=dry_run, as_json=as_json)
+    _switch(context_names, project_dir, Side.SERVICE, **options)
 
 
 @click.command()
-@context_argument
-@project_option
-@dry_run_option
-@json_option
-def rollback(context_name: str, project_dir: Path | None, dry_run: bool, as_json: bool) -> None:
+@_switch_options
+def rollback(context_names: tuple[str, ...], project_dir: Path | None, **options: bool) -> None:
     """Open the shared side again, with every write made since the cutover."""
-    _switch(context_name, project_dir, Side.SHARED, dry_run=dry_run, as_json=as_json)
+    _switch(context_names, project_dir, Side.SHARED, **options)
 
 
-def _switch(context_name: str, project_dir: Path | None, to_side: Side, *, dry_run: bool, as_json: bool) -> None:
+def _switch(
+    names: tuple[str, ...], project_dir: Path | None, to_side: Side, *,
+    dry_run: bool, as_json: bool, together: bool, terminate_blockers: bool,
+) -> None:  # fmt: skip
     set_up_logging(verbose=False)
     end_as_ctrl_c()
-    context, both = load(project_dir, context_name)
-    with exclusive(both.shared, context.name, "driver"), run_of(context, both, "switch", dry_run=dry_run) as run:
-        report = switching.switch(run, to_side)
-        warnings = switching.warnings(run)
+    if len(names) > 1 and not together:
+        raise ConfigError(
+            "several contexts switch in one step only",
+            unchanged="nothing was changed",
+            next_step="add --together, or switch one after the other",
+        )
+    contexts = [load(project_dir, name) for name in names]
+    with driver_of(contexts, "switch", dry_run=dry_run) as runs:
+        report = switching.switch_together(runs, to_side, Terms(terminate_blockers=terminate_blockers))
+        warnings = [warning for run in runs for warning in switching.warnings(run)]
     if dry_run:
         return
     if as_json:
         shown = {**_shown(report), "warnings": warnings}
-        print_json({"version": 1, "context": context.name, **shown, "next_steps": _next(report)})
+        print_json({"version": 1, "context": report.contexts[0], **shown, "next_steps": _next(report)})
     else:
         _print(report)
         for warning in warnings:
@@ -65,7 +86,7 @@ def _switch(context_name: str, project_dir: Path | None, to_side: Side, *, dry_r
 
 
 def _print(report: SwitchReport) -> None:
-    click.echo(f"{report.context}: the {report.to_side} side is open")
+    click.echo(f"{', '.join(report.contexts)}: the {report.to_side} side is open")
     click.echo(f"writes were blocked for {report.write_block_ms:.0f} ms:")
     for part, milliseconds in report.breakdown_ms.items():
         click.echo(f"  {part:10} {milliseconds:8.1f} ms")
@@ -79,6 +100,7 @@ def _print(report: SwitchReport) -> None:
 
 def _shown(report: SwitchReport) -> dict[str, object]:
     return {
+        "contexts": list(report.contexts),
         "from": report.from_side,
         "to": report.to_side,
         "write_block_ms": report.write_block_ms,
@@ -88,30 +110,36 @@ def _shown(report: SwitchReport) -> dict[str, object]:
 
 
 def _next(report: SwitchReport) -> list[str]:
+    verify = [f"carveout verify {name}" for name in report.contexts]
+    names = " ".join(report.contexts) + (" --together" if len(report.contexts) > 1 else "")
     if report.to_side is Side.SERVICE:
-        return [
-            f"carveout verify {report.context}",
-            f"carveout rollback {report.context}",
-            f"carveout complete {report.context}",
-        ]
-    return [f"carveout verify {report.context}", f"carveout cutover {report.context}"]
+        return [*verify, f"carveout rollback {names}", *(f"carveout complete {name}" for name in report.contexts)]
+    return [*verify, f"carveout cutover {names}"]
 
 
 @click.command()
 @context_argument
 @project_option
 def resume(context_name: str, project_dir: Path | None) -> None:
-    """Let a paused worker go on, and end a half-done switch: wholly undone, or wholly done."""
+    """Let a paused worker go on, and end a half-done switch: wholly undone, or wholly done.
+
+    Contexts that were switching together are ended together.
+    """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
-    with exclusive(both.shared, context.name, "driver"), run_of(context, both, "resume") as run:
-        paused = intents.cancel(run.control, context.name, Kind.PAUSE)
-        outcome = procedure.resume(run)
-        said = {
-            None: f"{context.name}: no switch was under way",
-            Outcome.UNDONE: f"{context.name}: the switch was undone; the {run.migration().open_side} side is open",
-            Outcome.FINISHED: f"{context.name}: the switch was finished; the {run.migration().open_side} side is open",
-        }
+    with both.shared.connect("resume") as conn:
+        names = switches.members(conn, context.name)
+    contexts = [(context, both) if name == context.name else load(project_dir, name) for name in names]
+    with driver_of(contexts, "resume") as runs:
+        paused = [run.name for run in runs if intents.cancel(run.control, run.name, Kind.PAUSE)]
+        outcome = settle.resume(runs)
+        open_side = runs[0].migration().open_side
+    shown = ", ".join(names)
+    said = {
+        None: f"{shown}: no switch was under way",
+        Outcome.UNDONE: f"{shown}: the switch was undone; the {open_side} side is open",
+        Outcome.FINISHED: f"{shown}: the switch was finished; the {open_side} side is open",
+    }
     click.echo(said.get(outcome, ""))
-    if paused:
-        click.echo(f"{context.name}: the worker goes on")
+    for name in paused:
+        click.echo(f"{name}: the worker goes on")

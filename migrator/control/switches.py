@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,15 +51,21 @@ class Switch:
     driver: int = 0
 
 
-def begin(conn: Connection, migration: Migration) -> Switch:
-    """Record a new switch and set the state to ``switching``, in one transaction."""
+def begin(conn: Connection, migrations: Sequence[Migration]) -> list[Switch]:
+    """Record a new switch of every context and set its state to ``switching``, all in one transaction."""
+    together = uuid.uuid4() if len(migrations) > 1 else None
     with conn.transaction():
-        transition(conn, migration.context, State.SWITCHING)
-        number = _next_driver(conn, migration.context)
-        row = conn.execute(
-            "INSERT INTO carveout.switch (context, from_side, to_side, epoch) VALUES (%s, %s, %s, %s) RETURNING id",
-            (migration.context, migration.open_side, migration.closed_side, migration.epoch + 1),
-        ).fetchone()
+        return [_begin(conn, migration, together) for migration in sorted(migrations, key=lambda one: one.context)]
+
+
+def _begin(conn: Connection, migration: Migration, together: uuid.UUID | None) -> Switch:
+    transition(conn, migration.context, State.SWITCHING)
+    number = _next_driver(conn, migration.context)
+    row = conn.execute(
+        "INSERT INTO carveout.switch (context, from_side, to_side, epoch, together) VALUES (%s, %s, %s, %s, %s)"
+        " RETURNING id",
+        (migration.context, migration.open_side, migration.closed_side, migration.epoch + 1, together),
+    ).fetchone()
     assert row is not None
     return Switch(row[0], migration.context, migration.open_side, migration.closed_side, migration.epoch + 1,
                   Outcome.RUNNING, number)  # fmt: skip
@@ -68,6 +75,17 @@ def newest_driver(conn: Connection, context: str) -> int:
     """The number that the last driver got; 0 before the first."""
     row = conn.execute("SELECT driver FROM carveout.migration WHERE context = %s", (context,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def members(conn: Connection, context: str) -> list[str]:
+    """The contexts whose unfinished switches are decided together with this one's, itself included."""
+    rows = conn.execute(
+        "SELECT other.context FROM carveout.switch mine JOIN carveout.switch other USING (together)"
+        " WHERE mine.context = %s AND mine.outcome IN ('running', 'committed')"
+        " AND other.outcome IN ('running', 'committed') ORDER BY 1",
+        (context,),
+    ).fetchall()
+    return sorted({context, *(name for (name,) in rows)})
 
 
 def take_over(conn: Connection, context: str) -> Switch | None:
@@ -125,25 +143,37 @@ def journal(conn: Connection, switch: Switch, step: str, detail: dict[str, Any])
     )
 
 
-def commit(conn: Connection, switch: Switch) -> None:
-    """The point of no return: outcome, open side and epoch change in one transaction.
+def noted(conn: Connection, switch: Switch, step: str) -> dict[str, Any] | None:
+    """The detail of a step that the journal has, None where it was not done."""
+    row = conn.execute(
+        "SELECT detail FROM carveout.journal WHERE switch = %s AND step = %s", (switch.id, step)
+    ).fetchone()
+    return row[0] if row else None
 
-    :raises SwitchEnded: another driver has undone it: going on would open both sides.
+
+def commit(conn: Connection, together: Sequence[Switch]) -> None:
+    """The point of no return: outcome, open side and epoch of all of them change in one transaction.
+
+    :raises SwitchEnded: another driver has undone one: going on would open both sides.
     """
     with conn.transaction():
-        require_newest(conn, switch)
-        done = conn.execute(
-            "UPDATE carveout.switch SET outcome = 'committed' WHERE id = %s AND outcome = 'running'", (switch.id,)
-        )
-        if done.rowcount != 1:
-            raise ended(switch)
-        conn.execute(
-            "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp()"
-            " WHERE context = %s",
-            (switch.to_side, switch.epoch, switch.context),
-        )
-        record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
-        notify(conn, switch.context)
+        for switch in together:
+            _commit(conn, switch)
+
+
+def _commit(conn: Connection, switch: Switch) -> None:
+    require_newest(conn, switch)
+    done = conn.execute(
+        "UPDATE carveout.switch SET outcome = 'committed' WHERE id = %s AND outcome = 'running'", (switch.id,)
+    )
+    if done.rowcount != 1:
+        raise ended(switch)
+    conn.execute(
+        "UPDATE carveout.migration SET open_side = %s, epoch = %s, updated_at = clock_timestamp() WHERE context = %s",
+        (switch.to_side, switch.epoch, switch.context),
+    )
+    record(conn, switch.context, "switch", {"id": str(switch.id), "outcome": "committed"})
+    notify(conn, switch.context)
 
 
 def split(breakdown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
@@ -158,10 +188,10 @@ def finish(conn: Connection, switch: Switch, breakdown: dict[str, Any]) -> None:
     _end(conn, switch, Outcome.FINISHED, state, breakdown, None)
 
 
-def undo(conn: Connection, switch: Switch, reason: str) -> None:
+def undo(conn: Connection, switch: Switch, reason: str, measured: dict[str, Any]) -> None:
     """Close a switch that went back: the migration is what it was before."""
     state = State.SWITCHED if switch.from_side is Side.SERVICE else State.STREAMING
-    _end(conn, switch, Outcome.UNDONE, state, {}, reason)
+    _end(conn, switch, Outcome.UNDONE, state, measured, reason)
 
 
 def _end(

@@ -24,7 +24,7 @@ from migrator.lifecycle import State, require_state
 from migrator.lockstep import collecting, findings, install
 from migrator.run import Run
 from migrator.sides import gate
-from migrator.switch import fence, markers
+from migrator.switch import blockers, fence, markers
 from migrator.switch.markers import Marker
 
 GATE_PATIENCE_S = 60.0
@@ -141,8 +141,9 @@ def _with_locks(run: Run, attempt: Callable[[], None], deadline: float) -> None:
             deadline=deadline, on_blocked=partial(fence.cancel_autovacuum, run, Side.SHARED, tables),
         )  # fmt: skip
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        raise fence.FenceBlocked(
-            f"context {run.name!r}: writers did not end in time: {fence.blockers(run, Side.SHARED, tables)}",
+        found = blockers.shown(blockers.on_tables(run, Side.SHARED))
+        raise blockers.Blocked(
+            f"context {run.name!r}: writers did not end in time: {found}",
             unchanged="the phase is as before",
             next_step="end those sessions, or try again when they are done",
         ) from error

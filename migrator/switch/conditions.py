@@ -20,6 +20,7 @@ from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
 from migrator.switch import markers, sequences
+from migrator.traffic.traffic import Traffic
 from migrator.watch import fence
 from validations.parity.grants import grants
 
@@ -28,19 +29,22 @@ PROBE_S = 10.0
 Condition = Callable[[Run, Side, Side], Iterable[str]]
 
 
-def require(run: Run, from_side: Side, to_side: Side) -> None:
+def require(runs: Sequence[Run], traffic: Traffic) -> None:
     """Refuse the switch with every reason there is.
 
     :raises RefusedError: names them all.
     """
-    reasons = [reason for condition in CONDITIONS for reason in condition(run, from_side, to_side)]
+    from_side, to_side = traffic.from_side, traffic.to_side
+    reasons = [reason for run in runs for condition in CONDITIONS for reason in condition(run, from_side, to_side)]
+    reasons += traffic.reasons()
     if not reasons:
-        reasons = list(_probe(run, from_side, to_side))
+        reasons = [reason for run in runs for reason in _probe(run, from_side, to_side)]
     if reasons:
+        names = ", ".join(run.name for run in runs)
         raise RefusedError(
-            f"context {run.name!r} cannot switch to {to_side}: " + "; ".join(reasons),
+            f"context {names!r} cannot switch to {to_side}: " + "; ".join(reasons),
             unchanged=f"nothing was changed, the {from_side} side is open",
-            next_step=f"carveout status {run.name}",
+            next_step=f"carveout status {runs[0].name}",
         )
 
 

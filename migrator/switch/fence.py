@@ -10,7 +10,6 @@ import psycopg
 from psycopg import sql
 
 from contexts.catalog import Table
-from contexts.errors import CarveoutError
 from contexts.model import Side
 from migrator.control import switches
 from migrator.control.switches import Switch
@@ -18,7 +17,8 @@ from migrator.executor import retry_locks
 from migrator.run import Run
 from migrator.sides import route, writelock
 from migrator.sides.writelock import LockState
-from migrator.switch import markers
+from migrator.switch import blockers, markers
+from migrator.switch.blockers import Blocked
 from migrator.switch.markers import Marker
 
 #: Opening a side must not fail because the time for closing the other one is over.
@@ -26,18 +26,13 @@ OPEN_PATIENCE_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class FenceBlocked(CarveoutError):
-    """Transactions on the tables did not end in time."""
-
-    transient = True
-
-
-def fence(run: Run, switch: Switch, marker: Marker, deadline: float) -> int:
+def fence(run: Run, switch: Switch, marker: Marker, deadline: float, *, terminate: bool = False) -> int:
     """Close every table of ``from_side`` and write the marker, in one transaction that waits for in-flight writers.
 
     :param deadline: on the monotonic clock.
+    :param terminate: end the sessions in the way after the first attempt.
     :returns: how many attempts the locks took.
-    :raises FenceBlocked: names the sessions in the way; the side is open as before.
+    :raises Blocked: names the sessions in the way; the side is open as before.
     :raises SwitchEnded: a newer driver has changed the side.
     """
     side = switch.from_side
@@ -59,11 +54,12 @@ def fence(run: Run, switch: Switch, marker: Marker, deadline: float) -> int:
         return retry_locks(
             run.executor, side, "fence", attempt,
             lock_timeout_ms=run.context.options.lock_timeout_ms, deadline=deadline,
-            on_blocked=partial(cancel_autovacuum, run, side, tables),
+            on_blocked=partial(_make_way, run, side, tables, terminate=terminate),
         )  # fmt: skip
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        raise FenceBlocked(
-            f"context {run.name!r}: writers on the {side} side did not end in time: {blockers(run, side, tables)}",
+        found = blockers.shown(blockers.on_tables(run, side))
+        raise Blocked(
+            f"context {run.name!r}: writers on the {side} side did not end in time: {found}",
             unchanged=f"the {side} side is open as before",
             next_step="end those sessions, or try again when they are done",
         ) from error
@@ -145,6 +141,12 @@ def _lock(run: Run, side: Side, tables: list[Table]) -> None:
     run.executor.write(side, sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
 
 
+def _make_way(run: Run, side: Side, tables: list[Table], *, terminate: bool) -> None:
+    cancel_autovacuum(run, side, tables)
+    if terminate:
+        blockers.end(run, side, blockers.on_tables(run, side))
+
+
 def cancel_autovacuum(run: Run, side: Side, tables: list[Table]) -> None:
     """Ask autovacuum to leave the tables, as the server does for a lock that waits longer than ours may.
 
@@ -159,20 +161,3 @@ def cancel_autovacuum(run: Run, side: Side, tables: list[Table]) -> None:
         run.executor.write(side, query)
     except psycopg.errors.InsufficientPrivilege as error:
         _log.warning("autovacuum on the %s side cannot be cancelled: %s", side, error)
-
-
-def blockers(run: Run, side: Side, tables: list[Table]) -> str:
-    """The sessions that hold locks on the tables, for a message."""
-    rows = run.executor.read(
-        side,
-        sql.SQL(
-            "SELECT DISTINCT l.pid, coalesce(a.usename, a.backend_type, 'prepared transaction'),"
-            " coalesce(nullif(a.application_name, ''), '-'), coalesce(a.state, '-'),"
-            " coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0)"
-            " FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.relation = ANY ({}::oid[]) AND l.granted AND l.mode <> 'AccessShareLock'"
-            " AND l.pid IS DISTINCT FROM pg_backend_pid()"
-        ).format(sql.Literal([table.oid for table in tables])),
-    )
-    shown = [f"pid {pid} ({who}, {app}, {state}, {age} s)" for pid, who, app, state, age in rows]
-    return "; ".join(shown) or "none any more"

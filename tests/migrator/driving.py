@@ -11,7 +11,9 @@ from contexts.model import Side
 from migrator.cli.common import run_of
 from migrator.control.locks import exclusive
 from migrator.run import Run
-from migrator.switch import procedure, switching
+from migrator.switch import procedure, settle, switching
+from migrator.switch.moves import SwitchReport
+from migrator.traffic import bouncers
 from tests.migrator.moving import Bank
 
 
@@ -23,7 +25,7 @@ def driver(bank: Bank) -> Iterator[Run]:
         yield run
 
 
-def switch(bank: Bank, to_side: Side) -> procedure.SwitchReport:
+def switch(bank: Bank, to_side: Side) -> SwitchReport:
     """Cutover or rollback."""
     with driver(bank) as run:
         return switching.switch(run, to_side)
@@ -38,4 +40,5 @@ def at_point(monkeypatch: pytest.MonkeyPatch, point: str, action: Callable[[], o
             done.append(name)
             action()
 
-    monkeypatch.setattr(procedure, "kill_point", reached)
+    for module in (procedure, settle, bouncers):
+        monkeypatch.setattr(module, "kill_point", reached)

@@ -70,7 +70,15 @@ def payments(bank: Bank) -> Iterator[Payments]:
 
 
 def test_every_phase_has_its_test() -> None:
-    assert {point.split(".")[0] for point in POINTS} == {"copy", "apply", "verify", "repair", "switch", "complete"}
+    assert {point.split(".")[0] for point in POINTS} == {
+        "copy",
+        "apply",
+        "verify",
+        "repair",
+        "switch",
+        "traffic",
+        "complete",
+    }
     assert points("switch").index("switch.committed") > 0
 
 

@@ -29,7 +29,7 @@ from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import NotGated, gated_engine
 from migrator.shims.gate import GateClosed
 from migrator.sides import gate, route, writelock
-from migrator.switch import procedure
+from migrator.switch import settle
 from tests.migrator.moving import TABLES_SQL, Bank
 from tests.test_repo import ROOT
 from tests.waiting import wait_until
@@ -411,9 +411,9 @@ def test_an_application_that_was_quiet_since_the_last_switch_meets_no_closed_sid
                 booking.append(pool.submit(book))
                 wait_until(lambda: booking[0].done() or switchable.waiting(Side.SHARED) == 1)
 
-        monkeypatch.setattr(procedure, "kill_point", application)
+        monkeypatch.setattr(settle, "kill_point", application)
         with switchable.closed(Side.SHARED):
-            procedure._open(run, Switch(uuid.uuid4(), "bank", Side.SHARED, Side.SERVICE, 2, Outcome.COMMITTED))
+            settle.open_to(run, Switch(uuid.uuid4(), "bank", Side.SHARED, Side.SERVICE, 2, Outcome.COMMITTED))
         booking[0].result(30)
     with pair.service.connect("test") as conn:
         assert conn.execute("SELECT owner FROM bank.account").fetchall() == [("quiet",)]

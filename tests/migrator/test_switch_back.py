@@ -15,8 +15,8 @@ from contexts.databases import Connection, Database, Databases
 from contexts.embedded import Server
 from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.switch import conditions, procedure
-from migrator.switch.fence import FenceBlocked
+from migrator.switch import conditions
+from migrator.switch.blockers import Blocked
 from migrator.switch.markers import MarkerLost
 from tests.conftest import drop_database
 from tests.migrator.commands import Running, run, run_killed_at, start
@@ -25,7 +25,7 @@ from tests.migrator.moving import Bank, WorkerProcess
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 1500\nlock_timeout_ms = 100"
+OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 1500\nlock_timeout_ms = 100\nhold_patience_s = 3"
 
 
 @dataclass
@@ -80,20 +80,19 @@ def locked_row(moving: Moving) -> Iterator[Connection]:
         yield conn
 
 
-def test_a_long_transaction_blocks_the_fence_and_is_named(moving: Moving, locked_row: Connection) -> None:
+def test_a_long_transaction_stands_in_the_way_and_is_named(moving: Moving, locked_row: Connection) -> None:
     failed = run(moving.bank, "cutover", "bank", expect=1)
     assert f"pid {locked_row.info.backend_pid} (postgres, carveout/long report, idle in transaction" in failed.err
     assert "unchanged: the shared side is open as before" in failed.err
-    assert "next: end those sessions" in failed.err
+    assert "next: end them (--terminate-blockers does so)" in failed.err
     assert moving.bank.state() == "streaming"
     moving.bank.pay(Side.SHARED, 3, 4)  # while the long transaction still runs
 
 
-def test_a_long_gated_transaction_blocks_the_gate(moving: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procedure, "GATE_PATIENCE_S", 0.3)
+def test_a_long_gated_transaction_blocks_the_gate(moving: Moving) -> None:
     with closing(moving.bank.both.shared.connect("test", autocommit=False)) as conn:
         conn.execute("LOCK TABLE carveout.gate_bank IN ACCESS SHARE MODE")
-        with pytest.raises(FenceBlocked, match="gated transactions on the shared side did not end in time"):
+        with pytest.raises(Blocked, match="gated transactions on the shared side did not end in time"):
             switch(moving.bank, Side.SERVICE)
 
 

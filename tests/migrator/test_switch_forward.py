@@ -15,7 +15,7 @@ from contexts.databases import Databases
 from contexts.errors import ExitCode
 from contexts.model import Side
 from migrator.cli.switching import cutover
-from migrator.switch.procedure import OpenNotFinished
+from migrator.switch.settle import OpenNotFinished
 from tests.migrator.commands import run
 from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank, WorkerProcess

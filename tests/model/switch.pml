@@ -1,4 +1,4 @@
-/* The switch between two sides, as migrator/switch/procedure.py does it.
+/* The switch between two sides, as migrator/switch/procedure.py and settle.py do it.
 
    Steps carry the names of the code: an inline `fence_open_side` is fence.open_side, `kill_point(switch_fenced)` is the
    kill point switch.fenced, and stands where the code has it. README.md says what is in here, and what is not.
@@ -210,6 +210,7 @@ again:
     wayback_make();
 #endif
     kill_point(switch_way_back_prepared);
+    same_here(switch_traffic_noted);
     same_here(switch_gate_closed);
     fence_fence();
     kill_point(switch_fenced);
@@ -224,6 +225,7 @@ again:
     wayback_mark_opening();
 #endif
     kill_point(switch_opening_marked);
+    same_here(switch_repointed);
 #ifdef JOURNAL_AFTER_OPEN
     fence_open_side(to);
     kill_point(switch_opened);
@@ -240,6 +242,7 @@ forward:
 #ifdef SLOT_AFTER_OPEN
     atomic { slot[next] = true; slot_from[next] = logged[to]; has_position[next] = true; position[next] = logged[to] }
 #endif
+    same_here(switch_released);
     slot[next - 1] = false;                  /* wayback.drop_old */
     kill_point(switch_finished);
     atomic { if :: outcome == committed && epoch == next && IS_NEWEST -> outcome = none :: else fi; goto ended }

@@ -14,7 +14,7 @@ import pytest
 
 from contexts.killpoints import POINTS
 from migrator.control import switches
-from migrator.switch import fence, procedure, wayback
+from migrator.switch import fence, procedure, settle, wayback
 from tests.conftest import need
 
 MODEL = Path(__file__).with_name("switch.pml")
@@ -30,6 +30,18 @@ MUTANTS = {
     "NO_DRIVER_NUMBER": "closed",
     "ANYBODY_MOVES_THE_POSITION": "rows",
 }
+#: The functions of the procedure that the walk through its steps goes into.
+OPENED = (
+    "_prepare",
+    "_exchange",
+    "_fence_and_drain",
+    "_verify",
+    "_commit",
+    "open_all",
+    "open_to",
+    "finish",
+    "finished",
+)
 #: How Spin writes the assertion that a mutant breaks.
 BROKEN = {
     "nothing_lost": r"\(\(closed\[0\]\|\|\(\(acknowledged",
@@ -106,11 +118,12 @@ def _driver_of_the_model() -> str:
 def _walk(function: str) -> list[str]:
     """Calls of a function of the procedure in order, its own functions opened, in the model's spelling."""
     found: list[str] = []
-    for call in _calls(ast.parse(inspect.getsource(getattr(procedure, function)))):
-        name = ast.unparse(call.func)
+    source = inspect.getsource(getattr(procedure, function, None) or getattr(settle, function))
+    for call in _calls(ast.parse(source)):
+        name = ast.unparse(call.func).removeprefix("settle.")
         if name == "kill_point":
             found.append(ast.literal_eval(call.args[0]).replace(".", "_"))
-        elif name in ("_exchange", "_open", "_finish"):
+        elif name in OPENED:
             found += _walk(name)
         else:
             found.append(name.replace(".", "_"))

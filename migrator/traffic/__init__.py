@@ -1,0 +1,1 @@
+"""What stands between applications and databases: held while no side is open, then led to the one that opens."""
