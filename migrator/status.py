@@ -9,6 +9,8 @@ from psycopg import sql
 from contexts.databases import Connection
 from contexts.model import Side
 from migrator import rules
+from migrator.continuous.shown import line as verifying_line
+from migrator.continuous.shown import verifying
 from migrator.control import intents, locks, migrations, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome
@@ -46,6 +48,7 @@ def status(run: Run) -> dict[str, Any]:
         ],
         "proof": proof.to_json() if (proof := latest_proof(run)) else None,
         "not_proven_because": unproven,
+        "verifying": verifying(run),
         "rules": broken,
         "lockstep": findings.summary(run.control, run.executor.connection(Side.SERVICE), run.name),
         "last_switch": _last_switch(run.control, run.name),
@@ -92,6 +95,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown.append("  worker: none has run")
     shown += [f"  asked: {intent['kind']} ({intent['state']})" for intent in found.get("intents", ())]
     shown += _proof(found)
+    shown += [verifying_line(found["verifying"])] if found.get("verifying") else []
     shown += _rules(found.get("rules"))
     if found.get("lockstep"):
         shown += _lockstep_lines(found["lockstep"])

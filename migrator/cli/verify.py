@@ -10,6 +10,7 @@ import click
 from contexts.errors import ConfigError, ExitCode
 from migrator import verify as verifying
 from migrator.cli.common import context_argument, json_option, load, print_json, project_option, set_up_logging
+from migrator.cli.continuous import run_continuously
 from migrator.cli.progress import SegmentProgress
 from migrator.comparing import Manner, Told
 
@@ -34,10 +35,15 @@ from migrator.comparing import Manner, Told
     help="Stop then, with 3; the next verification goes on with what is left.",
 )
 @click.option("--full-speed", is_flag=True, help="Do not rest while others are active on the open side.")
+@click.option(
+    "--continuous",
+    is_flag=True,
+    help="Go on round after round, and compare the keys changed last every minute, until stopped.",
+)
 @click.option("--repair", "then_repair", is_flag=True, help="Then repair what it found, as `carveout repair` does.")
 def verify(
     context_name: str, project_dir: Path | None, as_json: bool, show_values: bool, sample_percent: float | None,
-    time_limit_s: float | None, full_speed: bool, then_repair: bool,
+    time_limit_s: float | None, full_speed: bool, continuous: bool, then_repair: bool,
 ) -> None:  # fmt: skip
     """Compare every row and the schema, check invariants and suites of both sides under live writes.
 
@@ -48,11 +54,19 @@ def verify(
     While others are active on the open side, it reads for a tenth of the time only (option verify_share), and not at
     all beyond throttle_active_sessions and throttle_probe_ms. Killed or stopped, it goes on when it is run again. A
     sample compares rows and schema only, is no proof, and ends with 0 where it saw no difference.
+
+    With --continuous each whole round is stored as a proof; half of proof_max_age_s lies between the beginnings of two.
+    It prints a line per round and per difference, waits where no worker runs, and ends with SIGTERM or SIGINT, then
+    with 3 where the last whole round did not pass.
     """
     set_up_logging(verbose=False)
     if as_json and then_repair:
         raise ConfigError("--json prints one document: run verify, then repair", unchanged="nothing was compared")
     context, both = load(project_dir, context_name)
+    if continuous:
+        if as_json or show_values or sample_percent or time_limit_s or full_speed or then_repair:
+            raise click.UsageError("--continuous goes with no other option but --project")
+        sys.exit(run_continuously(context, both))
     manner = Manner(show_values, sample_percent, time_limit_s, full_speed)
     found = verifying.verify(context, both, manner, Told(SegmentProgress()))
     if as_json:

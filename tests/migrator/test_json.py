@@ -68,6 +68,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         bank.await_streaming()
         bank.pay(Side.SHARED, 1, 2)
         run("schema check", "schema", "check", "bank")
+        bank.cli("verify", "bank", "--time-limit", "0.000001", expect=3)
+        run("status while verifying", "status", "bank")
         run("verify", "verify", "bank")
         found["differences"] = json.loads(bank.cli("differences", "bank", "--format", "json").stdout)
         run("repair", "repair", "bank", "--table", "bank.account", "--key", "1")
@@ -107,6 +109,7 @@ def test_a_rollback_has_the_shape_of_a_cutover(documents: dict[str, dict[str, An
         ("status.proof", lambda all_: all_["status"]["proof"]),
         ("status.rules", lambda all_: all_["status"]["rules"]),
         ("rules list.violations", lambda all_: all_["rules list"]["violations"][0]),
+        ("status.verifying", lambda all_: all_["status while verifying"]["verifying"]),
         ("status.last_switch", lambda all_: all_["status"]["last_switch"]),
     ],
 )

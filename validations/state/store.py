@@ -64,6 +64,11 @@ class Verifications:
                 )
             yield
 
+    def is_running(self) -> bool:
+        """Whether somebody holds :meth:`lock`."""
+        with self._connect() as session:
+            return session.execute(_SQL["is_running"], (self.context,)).fetchall() != []
+
     def unfinished(self, open_side: Side, fingerprint: str, tables: Sequence[TableName]) -> int | None:
         """The newest verification of exactly these tables that was not finished."""
         wanted = {

@@ -1,3 +1,10 @@
+-- name: is_running
+SELECT FROM pg_locks l
+WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid::int8 = hashtext('carveout.verification')::int8 & 4294967295
+  AND l.objid::int8 = hashtext(%s)::int8 & 4294967295
+
 -- name: unfinished
 SELECT v.id FROM carveout.verification v
 WHERE v.context = %(context)s AND v.kind = 'full' AND v.finished_at IS NULL
