@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo
 
-from contexts.errors import AccessDenied, CarveoutError, ConfigError, DatabaseUnreachable
+from contexts.errors import AccessDenied, CarveoutError, ConfigError, DatabaseUnreachable, TlsRefused
 from contexts.loader import expand
 from contexts.model import Context, Project, Side
 
@@ -42,6 +42,14 @@ CONNECT_TIMEOUT_S = 10
 _TRANSACTION_TIMEOUT_SINCE = 170000
 # A setting of the connection that the role may not make ends the login: no sqlstate is left of it.
 _SET_DENIED = re.compile(r'permission denied to set parameter "(\w+)"')
+#: What libpq says of TLS, and what leads on.
+_TLS_STEPS: Mapping[str, str] = {
+    "certificate verify failed": "let sslrootcert name the certificate of the authority that signed the server's",
+    "root certificate file": "let sslrootcert name the certificate of the authority that signed the server's",
+    "does not match host name": "connect by the name in the certificate; hostaddr may hold the address",
+    "no encryption": "the server takes TLS only: write sslmode=require or stricter into the URL",
+    "server does not support SSL": "set ssl = on at the server, or let sslmode allow a connection without",
+}
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -99,7 +107,10 @@ class Database:
         if parameter := _SET_DENIED.search(reason):
             role = conninfo.conninfo_to_dict(self.url).get("user") or "the role"
             step = f"as a superuser there: GRANT SET ON PARAMETER {parameter[1]} TO {role}"
-        kind = AccessDenied if denied else DatabaseUnreachable
+        kind: type[DatabaseUnreachable | AccessDenied] = AccessDenied if denied else DatabaseUnreachable
+        for phrase, tls_step in _TLS_STEPS.items():
+            if phrase in reason:
+                kind, step = AccessDenied if denied else TlsRefused, tls_step
         return kind(f"{self.side} database ({self.shown()}): {reason}", unchanged="nothing was changed", next_step=step)
 
     def shown(self) -> str:

@@ -60,6 +60,12 @@ class DatabaseUnreachable(CarveoutError):
     transient = True
 
 
+class TlsRefused(DatabaseUnreachable):
+    """The certificate or the TLS settings do not fit; the message holds libpq's reason, the next step the setting."""
+
+    transient = False
+
+
 class AccessDenied(CarveoutError):
     """A server refused the login or a right; the password is never shown."""
 

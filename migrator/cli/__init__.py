@@ -18,6 +18,7 @@ from contexts.errors import CarveoutError
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("migrator.cli.context", "init", "Write carveout.toml."),
     "context": ("migrator.cli.context", "context", "Make contexts."),
+    "bootstrap-sql": ("migrator.cli.bootstrap", "bootstrap_sql", "Print the roles and grants that Carveout needs."),
     "schema": ("migrator.cli.schema", "schema", "Build a service database's tables and compare them."),
     "check": ("migrator.cli.check", "check", "Look for everything that would stop a migration."),
     "grants": ("migrator.cli.grants", "grants", "Compare the rights of roles on both sides."),

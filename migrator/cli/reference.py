@@ -55,6 +55,7 @@ NOTES = {
         "carveout context new wallet --tables wallet.accounts,wallet.holds --role wallet_service=select,insert,update",
         (_REFUSED,),
     ),
+    "bootstrap-sql": Note("carveout bootstrap-sql wallet --owner wallet_owner"),
     "schema upgrade": Note("carveout schema upgrade wallet --to tables"),
     "stragglers": Note("carveout stragglers wallet", (_REFUSED,)),
     "schema check": Note("carveout schema check wallet", (_DIFFERENCES,)),

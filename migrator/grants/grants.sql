@@ -1,5 +1,6 @@
 -- name: holders
--- Roles with rights of their own on the tables, their columns or sequences, and the tables' owners.
+-- Roles with rights of their own on the tables, their columns or sequences, and the tables' owners. An owner that cannot
+-- log in writes nothing itself.
 WITH moved AS (
     SELECT c.oid, c.relowner, c.relacl
     FROM pg_class c
@@ -10,15 +11,15 @@ WITH moved AS (
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
     WHERE d.classid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM moved) AND d.deptype IN ('a', 'i')
 ), given AS (
-    SELECT x.grantee, x.privilege_type FROM moved, aclexplode(moved.relacl) AS x
+    SELECT x.grantee, x.privilege_type FROM moved, aclexplode(moved.relacl) AS x WHERE x.grantee <> moved.relowner
     UNION ALL
-    SELECT x.grantee, x.privilege_type FROM sequences, aclexplode(sequences.relacl) AS x
+    SELECT x.grantee, x.privilege_type FROM sequences, aclexplode(sequences.relacl) AS x WHERE x.grantee <> relowner
     UNION ALL
     SELECT x.grantee, x.privilege_type
     FROM pg_attribute a, aclexplode(a.attacl) AS x
     WHERE a.attrelid IN (SELECT oid FROM moved) AND NOT a.attisdropped
     UNION ALL
-    SELECT relowner, CASE WHEN o.rolcanlogin THEN 'INSERT' ELSE 'SELECT' END FROM moved JOIN pg_roles o ON o.oid = relowner
+    SELECT moved.relowner, CASE WHEN o.rolcanlogin THEN 'INSERT' ELSE 'SELECT' END FROM moved JOIN pg_roles o ON o.oid = relowner
 )
 SELECT coalesce(r.rolname::text, 'PUBLIC'), bool_or(g.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
 FROM given g

@@ -31,6 +31,7 @@ DOCUMENTS = [
     "status",
     "rules list",
     "stragglers",
+    "grants check",
 ]
 INVARIANT = """-- proves: no account is below zero
 -- severity: error
@@ -77,6 +78,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) 
         bank.await_streaming()
         bank.cli("throttle", "bank", "100000")
         run("stragglers", "stragglers", "bank")
+        run("grants check", "grants", "check", "bank")
         run("status", "status", "bank")
         run("status all", "status")
         run("verify back", "verify", "bank")
