@@ -145,6 +145,9 @@ def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
         f"  written: {lockstep['mode']}; {lockstep['audited']} transactions audited, {lockstep['differences']} differ,"
         f" {lockstep['prepared']} prepared; {lockstep['service_reads']:g} % of reads on the service side"
     ]
+    if read := lockstep["shadow_reads"]:
+        runs, differ = (sum(one[key] for one in read) for key in ("runs", "differences"))
+        shown.append(f"  shadow reads: {runs} compared, {differ} differ")
     return shown + [
         f"  without the shim: {writer['role']} ({writer['application'] or '-'}) in {writer['table']},"
         f" {writer['transactions']} transactions, the last at {writer['last_seen']}"

@@ -56,6 +56,18 @@ def writers(service: Connection, context: str) -> list[Writer]:
     return [Writer(*row) for row in rows]
 
 
+def shadow_reads(service: Connection, context: str) -> list[dict[str, Any]]:
+    """The statements that shims have run on both sides, those that differed first."""
+    rows = service.execute(
+        "SELECT statement, runs, differences, errors, undecided, shared_ms / runs, service_ms / runs,"
+        " last_difference_at FROM carveout.shadow_read WHERE context = %s"
+        " ORDER BY differences DESC, runs DESC LIMIT 20",
+        (context,),
+    )
+    names = ("statement", "runs", "differences", "errors", "undecided", "shared_ms", "service_ms", "last_difference_at")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 def forget_writers(service: Connection, context: str) -> None:
     """Begin the census anew."""
     service.execute("DELETE FROM carveout.unshimmed_writer WHERE context = %s", (context,))
@@ -77,5 +89,6 @@ def summary(shared: Connection, service: Connection, context: str) -> dict[str, 
         "audited": audited(service, context),
         "differences": unrepaired(service, context),
         "prepared": prepared[0] if prepared else 0,
+        "shadow_reads": shadow_reads(service, context),
         "unshimmed": [dataclasses.asdict(writer) for writer in writers(service, context)],
     }

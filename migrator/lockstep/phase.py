@@ -21,8 +21,9 @@ from contexts.model import Side
 from migrator.control import migrations
 from migrator.executor import retry_locks
 from migrator.lifecycle import State, require_state
-from migrator.lockstep import collecting, findings, install
+from migrator.lockstep import collecting, findings, install, reads
 from migrator.run import Run
+from migrator.shims.gate import FRESH_S
 from migrator.sides import gate
 from migrator.switch import blockers, fence, markers
 from migrator.switch.markers import Marker
@@ -68,12 +69,20 @@ def leave(run: Run, reason: str) -> float:
     Touches the shared database only: it works while the service side is down.
     """
     require_state(run.name, run.migration().state, State.LOCKSTEP)
+    _take_reads_back(run)
     began = time.monotonic()
     with _closed_gate(run):
         deadline = began + GATE_PATIENCE_S
         _decide(run, markers.new(run.name, LEFT), State.STREAMING, "single", deadline, reason=reason)
         kill_point("lockstep.left")
     return (time.monotonic() - began) * 1000
+
+
+def _take_reads_back(run: Run) -> None:
+    """Reads that go to the service side by share come back before it may fall behind."""
+    if reads.share(run):
+        reads.set_share(run, 0)
+        run.executor.act(Side.SHARED, f"wait {2 * FRESH_S:g} s until every shim knows", lambda: time.sleep(2 * FRESH_S))
 
 
 def stop(run: Run, reason: str) -> float:

@@ -24,6 +24,14 @@ def parse(text: str) -> float:
     return share
 
 
+def share(run: Run) -> float:
+    """The share in force, in percent."""
+    rows = run.executor.read(
+        Side.SHARED, sql.SQL("SELECT service_reads FROM carveout.route WHERE context = %s"), (run.name,)
+    )
+    return float(rows[0][0]) if rows else 0.0
+
+
 def set_share(run: Run, percent: float) -> None:
     """Tell the shims; each learns it with its next transaction.
 

@@ -42,7 +42,7 @@ def gated_engine(
     :param first: the side that a new process asks first; the other one works too, with one more round trip.
     :param options: passed on to :func:`sqlalchemy.create_engine`.
     """
-    plain = {side: _DRIVER.sub(r"\1://", urls[side]) for side in Side}
+    plain = {side: libpq_url(urls[side]) for side in Side}
     lockstep = Lockstep(context, lambda: psycopg.connect(plain[Side.SERVICE]), wait_limit_s=wait_limit_s)
     passing = _Passing(Gatekeeper(context, wait_limit_s, first), plain, lockstep)
     engine = create_engine("postgresql+psycopg://", **options)
@@ -51,6 +51,11 @@ def gated_engine(
     event.listen(engine, "begin_twophase", passing.begin_twophase)
     event.listen(engine, "commit", passing.commit)
     return engine
+
+
+def libpq_url(url: str) -> str:
+    """A URL of SQLAlchemy's as libpq understands it; others stay as they are."""
+    return _DRIVER.sub(r"\1://", url)
 
 
 class _Passing:

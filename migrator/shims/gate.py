@@ -23,6 +23,10 @@ HOPS = 3
 PAUSE_S = 0.05
 
 
+#: How long a share of reads is believed.
+FRESH_S = 0.5
+
+
 class GateClosed(CarveoutError):
     """A switch kept the gate closed for longer than the application is willing to wait."""
 
