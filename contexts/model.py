@@ -223,6 +223,12 @@ class Context(_Strict):
                 raise ValueError(f"grants: role {grant.role!r} names tables that do not move: {', '.join(foreign)}")
         if self.source == "kafka" and self.kafka is None:
             raise ValueError('source: "kafka" needs a section [kafka] with bootstrap and connect')
+        for reference in self.references:
+            ends = f"{reference.table} to {reference.references}"
+            if reference.table not in names and reference.references not in names:
+                raise ValueError(f"references: {ends}: neither end moves")
+            if len(reference.columns) != len(reference.referenced_columns) or not reference.columns:
+                raise ValueError(f"references: {ends}: as many columns on one end as on the other")
         for rule in self.rules:
             if rule.table not in names:
                 raise ValueError(f"rules: {rule.name!r} is about {rule.table}, which does not move")

@@ -13,7 +13,9 @@ from contexts.errors import ConfigError
 from contexts.model import Context
 from migrator import references
 from migrator.barriers import WorkerBarriers
+from migrator.control import migrations
 from validations.barrier import Barrier, Barriers
+from validations.history import replay
 from validations.invariants import files
 from validations.invariants.model import Checked, Invariant, Limits, Outcome, Result, State, Violation
 from validations.invariants.reading import keys
@@ -33,18 +35,27 @@ def run(
 
     :raises CarveoutError: no barrier was reached, or a server went away; nothing is stored.
     """
-    if not declared and not context.references:
+    if not declared and not _made(context):
         return None
     options = context.options
     limits = Limits(options.invariant_timeout_s, options.max_snapshot_age_s, show_values=show_values)
 
     def ask(barrier: Barrier) -> Checked:
         checked = check(barrier, declared, limits)
-        return replace(checked, results=checked.results + references.check(context, both, barrier, limits))
+        with both.shared.connect("verify") as conn:
+            epoch = migrations.read(conn, context.name).epoch
+        more = references.check(context, both, barrier, limits)
+        more += replay.check(context, epoch, barrier, both.service, limits)
+        return replace(checked, results=checked.results + more)
 
     checked = _at_a_barrier(WorkerBarriers(context, both), ask)
     stored.save(both.service, verification, checked)
     return checked
+
+
+def _made(context: Context) -> tuple[Invariant, ...]:
+    """The invariants that follow from the declaration: references and versions."""
+    return declared_references(context) + replay.declared(context)
 
 
 def _at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], Checked]) -> Checked:
@@ -61,7 +72,7 @@ def _at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], Checked]) -> Chec
 def why_not_proven(context: Context, service: Database, verification: int) -> str | None:
     """Why the invariants forbid a switch: one did not hold, or one of today's files was not run as it stands."""
     try:
-        declared = files.load(context) + declared_references(context)
+        declared = files.load(context) + _made(context)
     except ConfigError as error:
         return f"the invariants cannot be read: {error.message}"
     checked = stored.read(service, verification)

@@ -186,6 +186,8 @@ class Applier:
         """Roll back what is open and disconnect; safe to call twice."""
         self._is_open = False
         self._conn.close()
+        if self._watch:
+            self._watch.close()
 
     def _advance(self, to: Position) -> None:
         """Write the position, commit, and only then believe it."""

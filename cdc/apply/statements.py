@@ -152,7 +152,10 @@ def _where(plan: Plan, match: Places, nulls: Places, first: int) -> sql.Composab
 
 
 def current(plan: Plan, places: Places) -> sql.Composed:
-    """Read ``places`` of the rows whose keys are given: one array of texts for each column of the key."""
+    """Read ``places`` of the rows whose keys are given: one array of texts for each column of the key.
+
+    unnest stands there without its schema: only so it takes several arrays.
+    """
     keys = [sql.Identifier(f"k{number}") for number in range(1, len(plan.key) + 1)]
     arrays = _commas(sql.SQL("${}::pg_catalog.text[]").format(sql.SQL(str(n))) for n in range(1, len(keys) + 1))
     match = _all(
@@ -164,7 +167,7 @@ def current(plan: Plan, places: Places) -> sql.Composed:
         for place, key in zip(plan.key, keys, strict=True)
     )
     chosen = _commas(sql.SQL("{}.{}").format(OLD, column(plan, place)) for place in places)
-    return sql.SQL("SELECT {} FROM {} AS t, ROWS FROM (pg_catalog.unnest({})) AS k ({}) WHERE {}").format(
+    return sql.SQL("SELECT {} FROM {} AS t, ROWS FROM (unnest({})) AS k ({}) WHERE {}").format(
         chosen, table(plan), arrays, _commas(keys), match
     )
 

@@ -63,6 +63,8 @@ class Interest:
     old: frozenset[str] = frozenset()
     #: As they are after it, even where the stream says only that they did not change.
     new: frozenset[str] = frozenset()
+    #: All columns, before and after.
+    whole: bool = False
 
 
 class Observer(Protocol):
@@ -85,6 +87,9 @@ class Observer(Protocol):
 
     def committed(self) -> None:
         """The batch is committed."""
+
+    def close(self) -> None:
+        """The applier has ended; may be called again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,11 @@ class Watch:
         for observer in self._observers:
             observer.committed()
 
+    def close(self) -> None:
+        """The applier has ended."""
+        for observer in self._observers:
+            observer.close()
+
     def _note(self, change: Change) -> None:
         if isinstance(change, Message):
             return
@@ -178,11 +188,12 @@ class Watch:
         if not interests:
             return None
         plan = self._plans.of(relation)
+        every = frozenset(column.name for column in relation.columns)
         old, new = (
             frozenset(place for place, column in enumerate(relation.columns) if column.name in names)
             for names in (
-                frozenset().union(*(interest.old for _, interest in interests)),
-                frozenset().union(*(interest.new for _, interest in interests)),
+                frozenset().union(*(every if interest.whole else interest.old for _, interest in interests)),
+                frozenset().union(*(every if interest.whole else interest.new for _, interest in interests)),
             )
         )
         return _Watched(table, plan, tuple(one for one, _ in interests), old, new)

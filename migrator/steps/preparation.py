@@ -37,6 +37,7 @@ _OF_A_STREAM = (
     "kafka_stream",
     "stream_decision",
     "rule_violation",
+    "row_history",
 )
 
 

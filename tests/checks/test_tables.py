@@ -15,7 +15,7 @@ BLOCKER, WARNING, INFO = Severity.BLOCKER, Severity.WARNING, Severity.INFO
 QUIET_WHEN_CLEAN = (
     "tables", "keys", "full_identity", "generated_columns", "foreign_keys", "partitions", "inheritance", "triggers",
     "rules", "functions", "views", "row_security", "large_objects", "types", "sequences",
-    "stream_rules",
+    "stream_rules", "row_versions",
 )  # fmt: skip
 
 
@@ -432,3 +432,21 @@ def test_a_rule_about_changes_on_a_partitioned_table(case: Case) -> None:
 def test_a_rule_that_can_be_judged(case: Case) -> None:
     case.declare(rules=[{"name": "b", "kind": "balance", "table": "app.accounts", "column": "balance"}])
     assert case.find("stream_rules") == []
+
+
+def test_versions_need_a_key_a_plain_table_and_a_free_name(case: Case) -> None:
+    long = "t" * 60
+    case.sql(
+        SHARED,
+        "CREATE TABLE app.keyless (a int)",
+        "CREATE TABLE app.parts (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        f"CREATE TABLE app.{long} (id int PRIMARY KEY)",
+    )
+    case.sql(SERVICE, "CREATE SCHEMA app", "CREATE TABLE app.accounts_versions ()")
+    names = ("app.accounts", "app.keyless", "app.parts", f"app.{long}")
+    case.fields["tables"] = [{"name": name, "versions": True} for name in names]
+    taken, keyless, parts, too_long = sorted(case.find("row_versions"), key=lambda found: found.object)
+    assert (taken.side, taken.object, taken.severity) == (SERVICE, "app.accounts_versions", BLOCKER)
+    assert "no primary key" in keyless.message
+    assert "partitioned" in parts.message
+    assert "more than 63 bytes" in too_long.message

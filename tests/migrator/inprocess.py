@@ -63,6 +63,10 @@ def worker(bank: Bank) -> Iterator[None]:
     thread.start()
     try:
         yield
+    except BaseException as error:
+        if failures:  # the usual reason why a test waits in vain
+            error.add_note(f"the worker had ended: {failures[0]!r}")
+        raise
     finally:
         stop.set()
         thread.join(PATIENCE_S)

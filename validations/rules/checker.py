@@ -91,6 +91,9 @@ class RuleChecker:
         """Forget the batch."""
         self._found.clear()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _violation(self, passing: Passing, rule: Rule) -> Violation:
         place = (passing, rule.name)
         if place not in self._found:
