@@ -65,7 +65,9 @@ def compare(context: Context, both: Databases, migration: Migration, manner: Man
     """
     stop = told.stop or threading.Event()
     until = time.monotonic() + (float("inf") if manner.time_limit_s is None else manner.time_limit_s)
-    share = 1.0 if manner.full_speed else context.options.verify_share
+    options = manner.options(context)
+    # Each worker rests for itself: together they read for the share.
+    share = 1.0 if manner.full_speed else context.options.verify_share / options.workers
     tables = {}
     for side in Side:
         with both[side].connect("verify") as conn:
@@ -75,7 +77,7 @@ def compare(context: Context, both: Databases, migration: Migration, manner: Man
             told.barriers or WorkerBarriers(context, both),
             tables[migration.open_side],
             tables[migration.closed_side],
-            manner.options(context),
+            options,
             Verifications(both.service, context.name),
             told.progress,
             lambda: stop.is_set() or time.monotonic() > until,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import apply, copy, data, diff, report
+from bench import apply, copy, data, diff, report, shop, verify
 from bench.harness import BenchError, Comparison, Contestant, Details, Ends, Rig, compare, measure, rig
 from bench.proc import cpu_seconds, private_bytes, tree
 from contexts.embedded import available_majors
@@ -62,6 +62,23 @@ def test_diff_knows_how_much_was_compared(bench: Rig, monkeypatch: pytest.Monkey
     monkeypatch.setattr("bench.diff.reladiff", idle)
     done = diff.contest(bench, ROWS, differences=3, rounds=1)
     assert done.rounds["carveout"][0].details == {"rows": ROWS, "differences": 3}
+
+
+def test_the_cost_of_verify_is_measured_beside_pgbench(bench: Rig) -> None:
+    need("pgbench", pgbench_is_there(), "install PostgreSQL's client programs")
+    done = verify.contest(bench, rows=100_000, transactions=40, rounds=1)
+    assert done.units == 40
+    for name in ("beside verify", "beside verify --full-speed"):
+        (taken,) = done.rounds[name]
+        assert taken.details["rows_compared"] >= 100_000
+        assert 0 < taken.details["verify_rss_mb"] < 100
+
+
+def pgbench_is_there() -> bool:
+    try:
+        return bool(shop.program())
+    except BenchError:
+        return False
 
 
 def test_a_contestant_that_does_less_is_an_error(bench: Rig) -> None:
