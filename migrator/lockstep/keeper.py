@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import psycopg
 
@@ -14,7 +15,7 @@ from migrator.control import migrations
 from migrator.control.locks import exclusive
 from migrator.executor import Live
 from migrator.lifecycle import State
-from migrator.lockstep import findings, phase
+from migrator.lockstep import findings, mending, phase
 from migrator.lockstep.recovery import forget, recover
 from migrator.run import Run
 
@@ -66,19 +67,25 @@ class LockstepKeeper:
         for gid in found.undecided:
             _log.error("context %s: %s was prepared for another server: carveout doctor %s", name, gid, name)
         forget(shared, service, name)
-        if migrations.read(shared, name).state is not State.LOCKSTEP:
+        differ = findings.unrepaired(service, name)
+        if not differ or self._context.options.lockstep_tolerance != "none":
             return
-        if (open_ := findings.unrepaired(service, name)) and self._context.options.lockstep_tolerance == "none":
-            self._leave(f"the audit found {open_} differences")
+        match migrations.read(shared, name).state:
+            case State.LOCKSTEP:
+                self._as_driver(lambda run: phase.leave(run, f"the audit found {differ} differences"))
+                _log.error("context %s: the audit found %d differences", name, differ)
+            case State.STREAMING:
+                self._as_driver(mending.mend)
+            case _:
+                pass
 
-    def _leave(self, reason: str) -> None:
+    def _as_driver(self, action: Callable[[Run], object]) -> None:
         name = self._context.name
         executor = Live(self._databases, f"lockstep/{name}")
         try:
             with exclusive(self._databases.shared, name, "driver"):
-                phase.leave(Run(self._context, self._databases, executor), reason)
-                _log.error("context %s: left lockstep: %s", name, reason)
-        except RefusedError as error:  # a driver is at work: look again when it is done
+                action(Run(self._context, self._databases, executor))
+        except RefusedError as error:  # a driver is at work, or the stream is not there yet: look again
             _log.info("context %s: %s", name, error)
         finally:
             executor.close()
