@@ -18,7 +18,7 @@ from cdc.apply.coverage import FULL, Coverage
 from cdc.apply.lockstep import Audit
 from cdc.apply.markers import Marker
 from cdc.apply.plans import Plans
-from cdc.apply.types import Describe
+from cdc.apply.types import SourceTypes
 from cdc.apply.watch import Observer, Watch
 from cdc.apply.writer import Writer
 from cdc.events import Transaction
@@ -53,14 +53,16 @@ class Applier:
         *,
         owner: uuid.UUID,
         coverage: Coverage = FULL,
-        source_type: Describe | None = None,
+        source: SourceTypes | None = None,
+        converted: Sequence[TableName] = (),
         observers: Sequence[Observer] = (),
     ) -> None:
         """Connect and take the stream over: from here on no other worker can commit.
 
         :param coverage: what the copy has brought; see :class:`Coverage`.
-        :param source_type: describes the open side's types (:func:`cdc.apply.types_of`), to compare those of users
-            and extensions; without it only built-in types are compared.
+        :param source: describes the types of the stream, to compare those of users and extensions; without it only
+            built-in types are compared.
+        :param converted: tables whose rows may have other types than the closed side: their text is read as its type.
         :param observers: are shown what passes; only on tables that the copy has wholly brought.
         :raises StreamStopped: the stream has no position.
         :raises DatabaseUnreachable: no server answered.
@@ -73,7 +75,7 @@ class Applier:
         self._is_open = True
         self._idled_s = float("-inf")
         self._writer = Writer(self._conn, stream.context)
-        plans = Plans(self._conn, stream.context, tables, coverage, source_type)
+        plans = Plans(self._conn, stream.context, tables, coverage, source, converted)
         self._watch = Watch(self._conn, plans, observers) if observers else None
         self._collector = Collector(plans, self._writer, options.batch_rows, options.batch_mb * MB, self._watch)
         #: The durable position.

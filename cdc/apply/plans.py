@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from cdc.apply import fit
 from cdc.apply.coverage import Coverage, Extent
 from cdc.apply.plan import Plan, make_plan
 from cdc.apply.target import is_owned, read_target
-from cdc.apply.types import Describe
+from cdc.apply.types import SourceTypes
 from cdc.events import Relation
 from contexts.databases import Connection
 from contexts.errors import StreamStopped
 from contexts.model import TableName
+
+_log = logging.getLogger(__name__)
 
 
 class Plans:
@@ -24,13 +27,15 @@ class Plans:
         context: str,
         tables: Sequence[TableName],
         coverage: Coverage,
-        source_type: Describe | None,
+        source: SourceTypes | None,
+        converted: Sequence[TableName] = (),
     ) -> None:
         self._conn = conn
         self._context = context
         self._tables = tuple(tables)
         self._coverage = coverage
-        self._source_type = source_type
+        self._source = source
+        self._converted = frozenset(converted)
         self._latest: dict[TableName, Plan] = {}
 
     def latest(self, table: TableName) -> Plan | None:
@@ -54,7 +59,8 @@ class Plans:
         target = read_target(self._conn, name)
         if target is None:
             raise fit.mismatch(name, "it is missing on the closed side", self._context)
-        fit.check(relation, target, self._source_type, self._context)
+        for column in fit.check(relation, target, self._source, self._context, converts=name in self._converted):
+            _log.warning("context %s: table %s: %s: its text is read as that", self._context, name, column)
         plan = make_plan(relation, target, self._coverage.of(name))
         if not plan.is_keyed and plan.extent is Extent.PARTIAL:
             raise _not_in_cycles(name, self._context)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from cdc.apply import FULL, Applier, Coverage, Observer, types_of
+from cdc.apply import FULL, Applier, Coverage, Observer, SourceTypes
 from cdc.names import publication_name, slot_name
 from cdc.source.base import Source
 from cdc.source.embedded import EmbeddedSource
@@ -18,7 +18,7 @@ from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Database
 from contexts.errors import SchemaMismatch, StreamStopped
-from contexts.model import Context
+from contexts.model import Context, TableName
 
 T = TypeVar("T")
 
@@ -85,6 +85,14 @@ class Following:
     #: Makes the observers of one opened stream.
     observers: Callable[[], Sequence[Observer]] = tuple
 
+    #: Tables whose rows may have other types than the closed side; see :class:`Applier`.
+    converted: Sequence[TableName] = ()
+
+    def _types(self) -> SourceTypes:
+        # Debezium sends no types: its source describes the tables as they are on the closed side.
+        is_embedded = self.context.source == "embedded"
+        return SourceTypes(self.open_ if is_embedded else self.closed, has_tables=is_embedded)
+
     @contextmanager
     def opened(self, coverage: Coverage = FULL) -> Iterator[Stream]:
         """The stream from its stored position on."""
@@ -98,8 +106,8 @@ class Following:
                     options,
                     owner=self.owner,
                     coverage=coverage,
-                    # Debezium sends no types: its source describes the tables as they are on the closed side.
-                    source_type=types_of(self.open_ if self.context.source == "embedded" else self.closed),
+                    source=self._types(),
+                    converted=self.converted,
                     observers=self.observers(),
                 )
             ) as applier,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cdc import copy
@@ -18,7 +18,7 @@ from cdc.worker.follow import Following, follow, start_transport
 from cdc.worker.signals import Signals
 from contexts.databases import Database
 from contexts.killpoints import kill_point
-from contexts.model import Context
+from contexts.model import Context, TableName
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class InitialCopy:
         control: CopyControl,
         spool: Path,
         build_indexes: Callable[[], object],
+        converted: Sequence[TableName] = (),
     ) -> None:
         self._open = open_
         self._closed = closed
@@ -48,6 +49,7 @@ class InitialCopy:
         self._control = control
         self._spool = spool
         self._build_indexes = build_indexes
+        self._converted = converted
 
     def run(self) -> bool:
         """Copy until all is there and the secondary indexes stand; False where it was stopped before.
@@ -101,8 +103,9 @@ class InitialCopy:
 
     def _catch_up(self, lsn: int) -> bool:
         following = Following(
-            self._open, self._closed, self._context, self._stream, self._owner, self._signals, self._spool
-        )
+            self._open, self._closed, self._context, self._stream, self._owner, self._signals, self._spool,
+            converted=self._converted,
+        )  # fmt: skip
         return follow(lambda: following.opened(self._coverage()), lambda stream: stream.catch_up(lsn))
 
     def _cycle(self, slot: ExportedSlot) -> bool:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ import click
 from contexts.databases import databases, server_error
 from contexts.errors import CarveoutError, ExitCode
 from contexts.loader import load_contexts, load_project
-from contexts.model import Context, Project
+from contexts.model import Context, Project, TableName
 from migrator.cli.common import project_option, set_up_logging
 
 _log = logging.getLogger(__name__)
@@ -34,8 +34,16 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--metrics", metavar="HOST:PORT", default=None, help="Serve Prometheus metrics there; without HOST on loopback."
 )
+@click.option(
+    "--convert", metavar="TABLE", multiple=True, help="Read its rows from before a change of type as the new type."
+)
 def worker(
-    context_names: tuple[str, ...], project_dir: Path | None, log_json: bool, spool: Path | None, metrics: str | None
+    context_names: tuple[str, ...],
+    project_dir: Path | None,
+    log_json: bool,
+    spool: Path | None,
+    metrics: str | None,
+    convert: tuple[str, ...],
 ) -> None:
     """Copy and stream the CONTEXTs (default: all of the project) until stopped.
 
@@ -53,10 +61,12 @@ def worker(
         from migrator.worker.metrics import serve
 
         serve(metrics, project, chosen)
-    sys.exit(run_workers(project, chosen, spool))
+    sys.exit(run_workers(project, chosen, spool, [TableName.parse(table) for table in convert]))
 
 
-def run_workers(project: Project, contexts: list[Context], spool: Path | None) -> int:
+def run_workers(
+    project: Project, contexts: list[Context], spool: Path | None, converted: Sequence[TableName] = ()
+) -> int:
     """One thread a context, until a signal comes or all have ended; returns the exit code."""
     from cdc.worker.garbage import collect_rarely
     from migrator.worker.worker import ContextWorker
@@ -69,7 +79,7 @@ def run_workers(project: Project, contexts: list[Context], spool: Path | None) -
 
     def work(context: Context) -> None:
         try:
-            ContextWorker(context, databases(project, context), stops[context.name], spool).run()
+            ContextWorker(context, databases(project, context), stops[context.name], spool, converted).run()
         except Exception as error:
             named = error if isinstance(error, CarveoutError) else server_error(error)
             if named:

@@ -7,6 +7,7 @@ import random
 import tempfile
 import threading
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -18,7 +19,7 @@ from cdc.worker.stream import Stream
 from contexts import schema
 from contexts.databases import Database, Databases
 from contexts.errors import CarveoutError, RefusedError
-from contexts.model import Context
+from contexts.model import Context, TableName
 from migrator.control import migrations
 from migrator.control.locks import Lock, LockTaken, exclusive
 from migrator.control.migrations import Migration
@@ -37,12 +38,22 @@ class ContextWorker:
     """Runs one context in the calling thread; ``stop`` ends it after the open batch."""
 
     def __init__(
-        self, context: Context, databases: Databases, stop: threading.Event, spool: Path | None = None
+        self,
+        context: Context,
+        databases: Databases,
+        stop: threading.Event,
+        spool: Path | None = None,
+        converted: Sequence[TableName] = (),
     ) -> None:
+        """
+        :param spool: folder for transactions too large for memory.
+        :param converted: tables whose rows from before a change of a column's type are read as the new type.
+        """
         self._context = context
         self._databases = databases
         self._stop = stop
         self._spool = spool or Path(tempfile.gettempdir()) / "carveout-spool"
+        self._converted = converted
         self._owner = uuid.uuid4()
         self._control = ControlTask(context, databases, self._owner, stop)
         self._lockstep = LockstepKeeper(context, databases, stop)
@@ -129,6 +140,7 @@ class ContextWorker:
             control=progress,
             spool=self._spool,
             build_indexes=lambda: schema.upgrade(closed, self._context, "head"),
+            converted=self._converted,
         ).run()
         if finished:
             self._transition(State.STREAMING)
@@ -138,7 +150,7 @@ class ContextWorker:
         open_, closed = self._sides(migration)
         following = Following(
             open_, closed, self._context, migration.stream, self._owner, signals, self._spool,
-            observers_of(self._context, migration.stream, self._databases, closed),
+            observers_of(self._context, migration.stream, self._databases, closed), self._converted,
         )  # fmt: skip
         follow(following.opened, self._run_stream)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cdc import state
-from cdc.apply import FULL, Applier, Coverage, types_of
+from cdc.apply import FULL, Applier, Coverage, SourceTypes
 from cdc.events import Transaction
 from cdc.state import position
 from cdc.state.position import Position, StreamId
@@ -53,7 +53,7 @@ class World:
         """Open an applier, which takes the stream over."""
         self.applier = Applier(
             self.pair.service, STREAM, self.tables, options, owner=uuid.uuid4(), coverage=coverage,
-            source_type=types_of(self.pair.shared), **more,
+            source=SourceTypes(self.pair.shared), **more,
         )  # fmt: skip
         return self.applier
 

@@ -107,9 +107,9 @@ class Bank:
             assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def worker(self, **environment: str) -> WorkerProcess:
+    def worker(self, *options: str, **environment: str) -> WorkerProcess:
         """Start the worker; end it with :meth:`WorkerProcess.stop` or by leaving the ``with`` block."""
-        command = self._command(["worker", self.name, "--spool", str(self.folder / "spool")])
+        command = self._command(["worker", self.name, "--spool", str(self.folder / "spool"), *options])
         log = (self.folder / "worker.log").open("ab")
         return WorkerProcess(
             subprocess.Popen(command, env=self._environment(environment), stdout=log, stderr=log), self

@@ -25,7 +25,7 @@ def test_a_context_that_is_over_does_not_end_the_others(monkeypatch: pytest.Monk
     over, seen = threading.Event(), []
 
     class Worker:
-        def __init__(self, context: Context, _both: object, stop: threading.Event, _spool: object) -> None:
+        def __init__(self, context: Context, _both: object, stop: threading.Event, *_: object) -> None:
             self.name, self.stop = context.name, stop
 
         def run(self) -> None:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import conninfo, sql
 
 from cdc import state
-from cdc.apply import Applier, types_of
+from cdc.apply import Applier, SourceTypes
 from cdc.events import Event
 from cdc.lsn import parse_lsn
 from cdc.names import publication_name, slot_name
@@ -54,6 +54,8 @@ class Settings:
     queue_bytes: int = 16_000_000
     #: Whether the server never hears what is durable.
     is_deaf: bool = False
+    #: Tables whose rows of another type are read as the closed side's.
+    converted: tuple[TableName, ...] = ()
 
 
 class MortalSource:
@@ -112,7 +114,13 @@ class Worker:
         )
         tables = [TableName(SCHEMA, shape.name) for shape in SHAPES]
         self.applier = Applier(
-            both.service, stream, tables, options, owner=uuid.uuid4(), source_type=types_of(both.shared)
+            both.service,
+            stream,
+            tables,
+            options,
+            owner=uuid.uuid4(),
+            source=SourceTypes(both.shared),
+            converted=settings.converted,
         )
         try:
             self.source = MortalSource(_open_source(both.shared, self.applier.position, settings, spool), settings)
