@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from cdc import state
-from cdc.apply import Applier, types_of
+from cdc.apply import Applier, SourceTypes
 from cdc.kafka import connect, topic
 from cdc.kafka.connect import Names
 from cdc.kafka.decoder import refusals
@@ -180,9 +180,9 @@ def directly(shared: Database, at: Position, spool: Path) -> Source:
 
 def stream_to(ended: ExitStack, shared: Database, closed: Database, make: Callable[[], Source]) -> Stream:
     source = ended.enter_context(closing(make()))
-    described_by = types_of(closed if isinstance(source, KafkaSource) else shared)
+    described_by = SourceTypes(closed if isinstance(source, KafkaSource) else shared)
     applier = ended.enter_context(
-        closing(Applier(closed, STREAM, TABLES, Options(), owner=uuid.uuid4(), source_type=described_by))
+        closing(Applier(closed, STREAM, TABLES, Options(), owner=uuid.uuid4(), source=described_by))
     )
     return Stream(
         source, applier, context=STREAM.context, open_=shared, closed=closed, options=Options(), signals=Signals()
