@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import apply, copy, diff, read, report, verify
+from bench import apply, copy, diff, gate, read, report, verify
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
@@ -17,6 +17,7 @@ _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "read": lambda bench, args: read.contest(bench, args.rows, args.transactions, args.rounds),
     "apply": lambda bench, args: apply.small(bench, args.rows, args.transactions, args.rounds),
     "apply-large": lambda bench, args: apply.large(bench, args.rows, args.changes, args.rounds),
+    "gate": lambda bench, args: gate.contest(bench, args.transactions, args.rounds),
     "diff": lambda bench, args: diff.contest(bench, args.rows, 0, args.rounds),
     "verify-cost": lambda bench, args: verify.contest(bench, args.rows, args.transactions, args.rounds),
     "diff-10": lambda bench, args: diff.contest(bench, args.rows, 10, args.rounds),

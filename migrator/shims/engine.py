@@ -7,6 +7,7 @@ is exchanged for one to the other side. So a :class:`~sqlalchemy.orm.Session` an
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,8 @@ from migrator.shims.gate import GateClosed, Gatekeeper, Mode
 from migrator.shims.lockstep import Lockstep
 
 _SIDE = "carveout_side"
-_MODE = "carveout_mode"
-_DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg://")
+MODE = "carveout_mode"
+_DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg(?:_async)?://")
 
 
 class NotGated(RefusedError):
@@ -44,12 +45,9 @@ def gated_engine(
     """
     plain = {side: libpq_url(urls[side]) for side in Side}
     lockstep = Lockstep(context, lambda: psycopg.connect(plain[Side.SERVICE]), wait_limit_s=wait_limit_s)
-    passing = _Passing(Gatekeeper(context, wait_limit_s, first), plain, lockstep)
+    passing = Passing(Gatekeeper(context, wait_limit_s, first), plain, lockstep)
     engine = create_engine("postgresql+psycopg://", **options)
-    event.listen(engine, "do_connect", passing.connect)
-    event.listen(engine, "begin", passing.begin)
-    event.listen(engine, "begin_twophase", passing.begin_twophase)
-    event.listen(engine, "commit", passing.commit)
+    passing.listen(engine)
     return engine
 
 
@@ -58,7 +56,7 @@ def libpq_url(url: str) -> str:
     return _DRIVER.sub(r"\1://", url)
 
 
-class _Passing:
+class Passing:
     """The listeners of one engine."""
 
     def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str], lockstep: Lockstep) -> None:
@@ -66,11 +64,30 @@ class _Passing:
         self._urls = urls
         self._lockstep = lockstep
 
-    def connect(self, _dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
+    def listen(self, engine: Engine) -> None:
+        """Take part in everything that the engine begins."""
+        event.listen(engine, "do_connect", self.connect)
+        event.listen(engine, "begin", self.begin)
+        event.listen(engine, "begin_twophase", self.begin_twophase)
+        event.listen(engine, "commit", self.commit)
+
+    def connect(self, dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
         """Connect to the side that is believed to be open, and note which one it is."""
         side = self._gate.believed
         record.info[_SIDE] = side
-        return psycopg.connect(self._urls[side], **parameters)
+        return self.open(dialect, self._urls[side], parameters)
+
+    def open(self, _dialect: Any, url: str, parameters: dict[str, Any]) -> Any:
+        """A DBAPI connection."""
+        return psycopg.connect(url, **parameters)
+
+    def cursor(self, raw: Any) -> Any:
+        """A cursor of the driver's own, with several results."""
+        return raw.cursor()
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        time.sleep(seconds)
 
     def begin(self, connection: Connection) -> None:
         """Pass the gate with the transaction that begins.
@@ -79,7 +96,7 @@ class _Passing:
         :raises sqlalchemy.exc.OperationalError: a server cannot be reached.
         """
         try:
-            for _ in self._gate.attempts():
+            for _ in self._gate.attempts(self.pause):
                 # The pool may still hold connections to the other side: each is met here once, and closed.
                 while connection.info[_SIDE] is not self._gate.believed:
                     _exchange(connection)
@@ -94,7 +111,7 @@ class _Passing:
         :raises sqlalchemy.exc.DBAPIError: a server refused; nothing is on either side.
         :raises LockstepRefused: the service side did not take it; nothing is on either side.
         """
-        if connection.info.get(_MODE) is not Mode.LOCKSTEP:
+        if connection.info.get(MODE) is not Mode.LOCKSTEP:
             return
         raw: Any = connection.connection.dbapi_connection
         prepared = None
@@ -110,16 +127,16 @@ class _Passing:
 
     def begin_twophase(self, _connection: Connection, _xid: Any) -> None:
         """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
-        raise self._refused("two-phase transactions do not pass it", "use a transaction of one phase")
+        raise self.refused("two-phase transactions do not pass it", "use a transaction of one phase")
 
     def _enter(self, connection: Connection) -> bool:
         """Whether the transaction is on the open side."""
         raw: Any = connection.connection.dbapi_connection
         if raw.autocommit:
-            raise self._refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
+            raise self.refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
         try:
-            if mode := self._gate.enter(raw.cursor(), connection.info[_SIDE]):
-                connection.info[_MODE] = mode
+            if mode := self._gate.enter(self.cursor(raw), connection.info[_SIDE]):
+                connection.info[MODE] = mode
                 return True
         except psycopg.OperationalError:
             if not raw.closed:
@@ -132,7 +149,8 @@ class _Passing:
         raw.rollback()
         return False
 
-    def _refused(self, why: str, instead: str) -> NotGated:
+    def refused(self, why: str, instead: str) -> NotGated:
+        """The error of a transaction that cannot pass."""
         return NotGated(
             f"context {self._gate.context!r} has a gate: {why}", unchanged="nothing was written", next_step=instead
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import psycopg
@@ -77,9 +77,10 @@ class Gatekeeper:
             f" FROM carveout.route WHERE context = '{context}'"
         )
 
-    def attempts(self) -> Iterator[Side]:
+    def attempts(self, pause: Callable[[float], object] = time.sleep) -> Iterator[Side]:
         """The side to begin on, again after every :meth:`enter` that did not pass.
 
+        :param pause: waits for some seconds; an event loop has its own.
         :raises GateClosed: the sides sent the transaction to each other until the limit was over.
         """
         deadline, hops = time.monotonic() + self._wait_limit_s, 0
@@ -89,7 +90,7 @@ class Gatekeeper:
             if hops > HOPS:  # a switch that was left half done, until ``resume``
                 if time.monotonic() > deadline:
                     raise self._closed("no side has let the transaction in")
-                time.sleep(PAUSE_S)
+                pause(PAUSE_S)
 
     def enter(self, cursor: Cursor, side: Side) -> Mode | None:
         """Pass the gate as the first thing that a transaction does.
