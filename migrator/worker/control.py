@@ -19,6 +19,7 @@ from contexts.model import Context
 from migrator.control import intents, locks, migrations, workers
 from migrator.control.intents import Intent, Kind
 from migrator.control.migrations import CHANNEL, Migration
+from migrator.control.samples import Sampler
 from migrator.lifecycle import State
 from migrator.watch.task import WatchTask
 from migrator.worker.monitor import Monitor
@@ -49,6 +50,7 @@ class ControlTask:
         self._started_at = dt.datetime.now(dt.UTC)
         self._seen_barriers: set[int] = set()
         self._watch = WatchTask(context, databases, stop)
+        self._sampler = Sampler(context.name)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
 
     def start(self) -> None:
@@ -127,6 +129,7 @@ class ControlTask:
             report["end_lsn"] = format_lsn(report["end_lsn"])
         if not self.silent:
             workers.publish(conn, self._context.name, self._owner, self._started_at, report)
+            self._sampler.take(conn, report)
 
 
 def _differs(running: Migration, now: Migration) -> bool:
