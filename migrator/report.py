@@ -9,16 +9,17 @@ from typing import Any
 import psycopg
 
 from contexts import sqlfiles
-from contexts.model import Context, Side
+from contexts.catalog import Table, read_tables
+from contexts.model import Context, Side, TableName
 from migrator import invariants, rules, suites
 from migrator import verify as verifying
-from migrator.control import switches
+from migrator.control import samples, switches
 from migrator.proof import why_not_green, why_not_proven
 from migrator.run import Run
 from migrator.verify import Verification
 from validations.diff.model import DiffResult
 from validations.parity.finding import Parity
-from validations.report.model import Event, Report, Switch
+from validations.report.model import Event, Report, Sample, Switch
 from validations.state import invariants as stored_invariants
 from validations.state import parity as stored_parity
 from validations.state import suites as stored_suites
@@ -54,6 +55,11 @@ def gather(run: Run) -> Report:
         violations=tuple(rules.read(run.databases, run.name)),
         switches=tuple(_switch(*row) for row in _rows(run, "switches")),
         events=tuple(Event(*row) for row in _rows(run, "events")),
+        sizes={name: table.bytes for name, table in _tables(run, migration.open_side).items()},
+        samples=tuple(
+            Sample(one.at, one.phase, one.lag_s, one.lag_bytes, one.rows_per_s)
+            for one in samples.read(run.control, run.name)
+        ),
     )
 
 
@@ -65,6 +71,9 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
         found = Verification(context, result, report.parity or Parity(), report.invariants)
         shown = verifying.to_json(found)
         proof = {key: shown[key] for key in shown if key not in _ELSEWHERE}
+        for one, told in zip(result.tables, proof["tables"], strict=True):
+            told |= {"bytes": report.sizes.get(one.table), "method": one.method, "segments": one.segments,
+                     "segments_done": one.segments_done}  # fmt: skip
     return {
         "version": VERSION,
         "context": report.context,
@@ -86,6 +95,7 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
         "rules": [rules.violation(one) for one in report.violations],
         "switches": [_switch_json(switch) for switch in report.switches],
         "next_steps": [f"carveout status {report.context}"],
+        "samples": [_sample(one) for one in report.samples],
         "events": [{"at": e.at, "actor": e.actor, "kind": e.kind, "detail": e.detail} for e in report.events],
     }
 
@@ -93,6 +103,10 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
 #: Keys of ``verify --json`` that the report has in another place.
 _ELSEWHERE = frozenset({"version", "context", "passed", "next_steps", "schema_differences", "invariants", "suites",
                         "suites_problem"})  # fmt: skip
+
+
+def _tables(run: Run, side: Side) -> dict[TableName, Table]:
+    return read_tables(run.executor.connection(side), run.context.table_names)
 
 
 def _latest(store: Verifications) -> DiffResult | None:
@@ -136,6 +150,11 @@ def _switch(
     return Switch(
         Side(from_side), Side(to_side), outcome, began, ended, blocked_ms, parts, changed, rechecked, missed, reason
     )
+
+
+def _sample(one: Sample) -> dict[str, Any]:
+    return {"at": one.at, "phase": one.phase, "lag_s": one.lag_s, "lag_bytes": one.lag_bytes,
+            "rows_per_s": one.rows_per_s}  # fmt: skip
 
 
 def _switch_json(switch: Switch) -> dict[str, Any]:

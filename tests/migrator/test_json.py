@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from contexts.databases import Databases
 from contexts.model import Side
@@ -93,6 +94,15 @@ def test_a_document_has_the_keys_of_its_page(documents: dict[str, dict[str, Any]
     common = COMMON - {"next_steps"} if name == "plan" else COMMON
     assert documents[name].keys() == common | documented(name)
     assert documents[name]["version"] == 1
+
+
+def test_the_report_keeps_its_schema(documents: dict[str, dict[str, Any]]) -> None:
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    assert [error.message for error in validator.iter_errors(documents["report"])] == []
+    assert documents["report"]["samples"]
+    assert documents["report"].keys() == set(schema["properties"])  # nothing that it does not explain
 
 
 def test_a_rollback_has_the_shape_of_a_cutover(documents: dict[str, dict[str, Any]]) -> None:

@@ -11,6 +11,8 @@ from validations.report.model import Event, Switch
 
 WIDTH, _LEFT, _ROW = 360, 116, 18
 _RIGHT = 60
+#: Letters that have room beside a bar.
+_LABEL = 20
 #: A chart stays small: the newest ones.
 MOST_ROWS = 30
 
@@ -78,7 +80,7 @@ def _chart(bars: Sequence[_Bar], title: str) -> Markup:
 
 def _row(bar: _Bar, top: int, left: float, width: float) -> list[Markup]:
     return [
-        tag("text", bar.label, x=0, y=top + 11),
+        tag("text", bar.label[:_LABEL], x=0, y=top + 11),
         tag("rect", x=left, y=top, width=width, height=_ROW - 4, class_="bar"),
         tag("text", bar.text, x=left + width + 4, y=top + 11),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,9 @@ _UNSAFE = {
     for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
     if code not in (0x09, 0x0A)
 }
+
+
+_NUMBER = re.compile(r"-|[\d,.]+(?: (?:ms|s|B|kB|MB|GB|TB))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,19 @@ def join(children: Iterable[Child]) -> Markup:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Child]]) -> Markup:
-    """A table; on a narrow screen each cell stands under its column's name."""
-    body = [
-        tag("tr", *[tag("td", cell, data_label=label) for label, cell in zip(head, row, strict=True)]) for row in rows
-    ]
-    if not body:
+    """A table; on a narrow screen each cell stands under its column's name. Columns of numbers are aligned."""
+    cells = [list(zip(head, row, strict=True)) for row in rows]
+    if not cells:
         return NOTHING
-    titles = tag("thead", tag("tr", *[tag("th", label) for label in head]))
+    numbers = {label for label in head if all(_is_number(cell) for row in cells for name, cell in row if name == label)}
+    kind = {label: {"class_": "n"} if label in numbers else {} for label in head}
+    body = [tag("tr", *[tag("td", cell, data_label=label, **kind[label]) for label, cell in row]) for row in cells]
+    titles = tag("thead", tag("tr", *[tag("th", label, scope="col", **kind[label]) for label in head]))
     return tag("div", tag("table", titles, tag("tbody", *body)), class_="wide")
+
+
+def _is_number(cell: Child) -> bool:
+    return isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None
 
 
 def items(lines: Iterable[Child]) -> Markup:

@@ -50,6 +50,20 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What the worker measured up to a moment."""
+
+    at: dt.datetime
+    #: ``copying`` or ``streaming``.
+    phase: str
+    #: The worst since the sample before, in seconds; None while nothing streams.
+    lag_s: float | None
+    lag_bytes: int | None
+    #: The mean since the sample before.
+    rows_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A context's migration and its newest proof."""
 
@@ -75,7 +89,12 @@ class Report:
     #: The context's stream rules, and what broke one, the oldest first.
     rules: tuple[Rule, ...] = ()
     violations: tuple[Recorded, ...] = ()
+    #: What became of the suites with that verification; None where none was run.
     suites: Suites | None = None
+    #: What each table takes on the open side now, in bytes with TOAST and without indexes.
+    sizes: Mapping[TableName, int] = field(default_factory=dict)
+    #: The oldest one first; older ones are further apart.
+    samples: tuple[Sample, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cdc.lsn import format_lsn
 from contexts.model import TableName
-from validations.diff.model import Difference, DiffResult
+from validations.diff.model import Difference, DiffResult, TableResult, Verdict
 from validations.invariants.model import Checked, Outcome, Result, State
 from validations.invariants.reading import keys
 from validations.parity.finding import Parity
-from validations.report import chart
 from validations.report.markup import NOTHING, Child, Markup, items, join, table, tag
-from validations.report.model import Event, Report, Switch
 
 
 def section(title: str, *content: Child) -> Markup:
     """A heading with what belongs under it."""
-    return join([tag("h2", title), *content])
+    return tag("section", tag("h2", title), *content)
 
 
-def compared(result: DiffResult | None) -> Markup:
+def compared(result: DiffResult | None, sizes: Mapping[TableName, int]) -> Markup:
     """What was compared, when and where in the stream."""
     if result is None:
         return section("What was compared", tag("p", "Nothing was compared yet."))
@@ -32,28 +29,31 @@ def compared(result: DiffResult | None) -> Markup:
         ("began", time(result.started_at)),
         ("ended", time(result.finished_at)),
         ("oldest part compared", time(result.oldest_at)),
-        ("first position", lsn(result.lsn_first)),
-        ("last position", lsn(result.lsn_last)),
+        ("positions", f"{lsn(result.lsn_first)} to {lsn(result.lsn_last)}"),
         ("rows of the open side", f"{result.rows:,}"),
+        ("size of its tables now", size(sum(sizes.values())) if sizes else "-"),
         ("differing rows", f"{result.differences:,}"),
         ("schema fingerprint", result.schema_fingerprint),
     ]
-    rows = [
-        (
-            str(one.table), mark(one.verdict == "equal", one.verdict), one.problem or str(one.method or ""),
-            f"{one.segments_done:,} of {one.segments:,}", f"{one.rows_open:,}", f"{one.rows_closed:,}",
-            f"{one.missing_on_closed:,}", f"{one.missing_on_open:,}", f"{one.different:,}",
-        )
-        for one in result.tables
-    ]  # fmt: skip
-    head = ("table", "verdict", "method", "segments", "rows open", "rows closed", "missing on closed",
-            "missing on open", "different")  # fmt: skip
+    # What needs to be looked at comes first.
+    tables = sorted(result.tables, key=lambda one: one.verdict is Verdict.EQUAL)
+    rows: list[list[Child]] = [[str(one.table), mark(one.verdict is Verdict.EQUAL, one.verdict), *_counts(one),
+             size(sizes.get(one.table)), one.problem or str(one.method or "")] for one in tables]  # fmt: skip
+    head = ("table", "verdict", "rows open", "rows closed", "missing on closed", "missing on open", "different",
+            "segments", "size", "method")  # fmt: skip
     return section(
         "What was compared",
         tag("dl", *[tag(name, text) for fact in facts for name, text in zip(("dt", "dd"), fact, strict=True)]),
         tag("h3", "Tables"),
         table(head, rows),
     )
+
+
+def _counts(one: TableResult) -> list[str]:
+    counted = (one.rows_open, one.rows_closed, one.missing_on_closed, one.missing_on_open, one.different)
+    segments = f"{one.segments_done:,}" if one.segments_done == one.segments else (
+        f"{one.segments_done:,} of {one.segments:,}")  # fmt: skip
+    return [*(f"{count:,}" for count in counted), segments]
 
 
 def differences(found: Sequence[tuple[TableName, Difference]], total: int) -> Markup:
@@ -91,32 +91,6 @@ def surroundings(parity: Parity | None) -> Markup:
     )
 
 
-def timeline(report: Report) -> Markup:
-    """The states over time, and how long each switch kept writes waiting."""
-    rows = [
-        (
-            time(s.started_at), f"{s.from_side} to {s.to_side}", s.outcome, _blocked(s), _parts(s),
-            "-" if s.rechecked_keys is None else f"{s.rechecked_keys:,} of {s.changed_keys:,}", s.reason or "",
-        )
-        for s in report.switches
-    ]  # fmt: skip
-    head = ("began", "direction", "outcome", "writes blocked", "parts (ms)", "keys rechecked", "reason")
-    switches = table(head, rows) if rows else tag("p", "There was no switch.")
-    return section(
-        "Time line",
-        chart.timeline(report.events, report.made_at),
-        tag("h3", "Switches and the time without writes"),
-        chart.blocked(report.switches),
-        switches,
-    )
-
-
-def events(found: Sequence[Event]) -> Markup:
-    """Who ran what."""
-    rows = [(time(event.at), event.actor, event.kind, _detail(event)) for event in found]
-    return section("Who ran what", table(("when", "who", "what", "detail"), rows) if rows else tag("p", "Nothing yet."))
-
-
 def mark(good: bool, text: str) -> Markup:
     """A verdict by sign and word; the colour only adds to it."""
     return tag("span", f"{'✓' if good else '✗'} {text}", class_="good" if good else "bad")
@@ -125,6 +99,16 @@ def mark(good: bool, text: str) -> Markup:
 def time(at: dt.datetime | None) -> str:
     """A moment in UTC, to the second."""
     return "-" if at is None else at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def size(count: int | None) -> str:
+    """Bytes in the unit that suits."""
+    if count is None:
+        return "-"
+    number, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    return f"{number:,.0f} B" if units[0] == "B" else f"{number:,.1f} {units[0]}"
 
 
 def lsn(position: int | None) -> str:
@@ -164,16 +148,3 @@ def _columns(one: Difference) -> str:
         return ", ".join(one.columns)
     shown = zip(one.columns, one.open_values, one.closed_values, strict=True)
     return "; ".join(f"{name}: open {ours!r}, closed {theirs!r}" for name, ours, theirs in shown)
-
-
-def _blocked(switch: Switch) -> str:
-    return "-" if switch.blocked_ms is None else f"{switch.blocked_ms:.0f} ms"
-
-
-def _parts(switch: Switch) -> str:
-    return ", ".join(f"{part} {milliseconds:.0f}" for part, milliseconds in switch.parts.items())
-
-
-def _detail(event: Event) -> str:
-    values = {key: value for key, value in event.detail.items() if value is not None}
-    return ", ".join(f"{key}: {v if isinstance(v, str) else json.dumps(v, default=str)}" for key, v in values.items())
