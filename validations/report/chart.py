@@ -12,7 +12,7 @@ from validations.report.model import Event, Switch
 WIDTH, _LEFT, _ROW = 360, 116, 18
 _RIGHT = 60
 #: Letters that have room beside a bar.
-_LABEL = 20
+_LABEL = 22
 #: A chart stays small: the newest ones.
 MOST_ROWS = 30
 
