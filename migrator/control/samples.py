@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,8 @@ class Sampler:
 
 def add(conn: Connection, context: str, measured: dict[str, Any]) -> None:
     """Store one sample, and merge older ones where there are too many."""
-    with conn.transaction():
+    # A control schema of an earlier revision has no such table: no sample is no reason to stop.
+    with suppress(psycopg.errors.UndefinedTable), conn.transaction():
         conn.execute(_SQL["add"], {"context": context, **measured})
         row = conn.execute(_SQL["count"], (context,)).fetchone()
         if row is not None and row[0] > MOST:

@@ -46,6 +46,7 @@ def test_there_are_never_too_many(pair: Databases, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(samples, "MOST", 20)
     with pair.shared.connect("test") as conn:
         assert samples.read(conn, "wallet") == []  # before anything is prepared
+        samples.add(conn, "wallet", {"phase": "streaming", "lag_s": 1.0, "lag_bytes": 1, "rows_per_s": 1.0})
         control.install(pair.shared)
         for number in range(200):
             lag = 77.0 if number == 3 else 1.0
