@@ -174,6 +174,8 @@ class Options(_Strict):
     barrier_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     #: What becomes of lockstep when the audit finds a difference: it is left (none), or only recorded (any).
     lockstep_tolerance: Literal["none", "any"] = "none"
+    #: Lockstep is left where the service side cannot be reached for this long (0: never, writes are refused meanwhile).
+    lockstep_fallback_s: Annotated[float, Field(ge=0)] = 0
     #: How long the stream must have shown no writer without the shim before lockstep may begin.
     lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
     #: Roles with rights on the shared tables that need nothing on the service side.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import psycopg
 
 from contexts.databases import Connection, Databases
-from contexts.errors import CarveoutError, RefusedError
+from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError
 from contexts.model import Context
 from migrator.control import migrations
 from migrator.control.locks import exclusive
@@ -33,6 +34,7 @@ class LockstepKeeper:
         self._context = context
         self._databases = databases
         self._stop = stop
+        self._reached_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"lockstep-{context.name}", daemon=True)
 
     def start(self) -> None:
@@ -53,13 +55,26 @@ class LockstepKeeper:
 
     def _keep(self) -> None:
         name = self._context.name
-        with (
-            self._databases.shared.connect(f"lockstep/{name}") as shared,
-            self._databases.service.connect(f"lockstep/{name}") as service,
-        ):
-            while not self._stop.wait(TICK_S):
-                if findings.is_used(service, name):
-                    self._look(shared, service)
+        with self._databases.shared.connect(f"lockstep/{name}") as shared:
+            try:
+                with self._databases.service.connect(f"lockstep/{name}") as service:
+                    self._reached_s = time.monotonic()
+                    while not self._stop.wait(TICK_S):
+                        if findings.is_used(service, name):
+                            self._look(shared, service)
+                        self._reached_s = time.monotonic()
+            except (psycopg.OperationalError, DatabaseUnreachable):
+                self._fall_back(shared)
+                raise
+
+    def _fall_back(self, shared: Connection) -> None:
+        """The service side is away: where that is asked for, go on without it; the stream carries what follows."""
+        limit_s = self._context.options.lockstep_fallback_s
+        if not limit_s or migrations.read(shared, self._context.name).state is not State.LOCKSTEP:
+            return
+        if time.monotonic() - self._reached_s >= limit_s:
+            self._as_driver(lambda run: phase.leave(run, f"the service side was away for {limit_s:g} s"))
+            _log.error("context %s: left lockstep: the service side is away", self._context.name)
 
     def _look(self, shared: Connection, service: Connection) -> None:
         name = self._context.name
