@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -15,14 +16,16 @@ from contexts.model import Options, Side, TableName
 from migrator import comparing
 from migrator import verify as verifying
 from migrator.cli.progress import SegmentProgress
+from migrator.comparing import Manner
 from migrator.load import Load
 from migrator.proof import why_not_proven
 from tests.migrator import inprocess
 from tests.migrator.commands import run
 from tests.migrator.driving import driver
 from tests.migrator.moving import Bank
+from tests.migrator.payments import Payments
 from tests.waiting import wait_until
-from validations.diff.model import Extent, Progress, Verdict
+from validations.diff.model import DiffOptions, Extent, Progress, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,27 @@ def test_progress_says_how_long_the_rest_takes() -> None:
     progress = Progress(TableName("bank", "account"), 1, 2, 10, 0, 1, 4)
     shown(progress)
     assert shown.line(progress, began + 5) == "1/4 segments, 0 differences in bank.account, ~15 s left"
+
+
+def test_each_group_of_segments_has_a_barrier_of_its_own(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = partial(DiffOptions, workers=1, range_rows=1000, ranges_per_segment=5)
+    monkeypatch.setattr(comparing, "DiffOptions", small)
+    with Payments(bank, accounts=20_000):
+        found = verifying.verify(bank.context, bank.both, Manner(max_snapshot_age_s=0.0))
+    assert found.passed
+    with bank.both.service.connect("test") as conn:
+        barriers, segments = conn.execute(
+            "SELECT count(DISTINCT lsn), count(*) FROM carveout.verification_segment WHERE verification = %s",
+            (found.diff.verification,),
+        ).fetchall()[0]
+    assert barriers == segments >= 8
+
+
+def test_nothing_is_never_green(bank: Bank) -> None:
+    with bank.both.shared.connect("test") as conn:
+        conn.execute("TRUNCATE bank.account, bank.entry")
+    bank.await_equal()
+    for options in ((), ("--sample", "50")):
+        found = json.loads(run(bank, "verify", "bank", *options, "--json", expect=3).out)
+        assert (found["verdict"], found["passed"], found["rows"]) == ("nothing_compared", False, 0)
+    assert "nothing_compared" in str(reason(bank))
