@@ -178,6 +178,10 @@ class Options(_Strict):
     lockstep_fallback_s: Annotated[float, Field(ge=0)] = 0
     #: How long the stream must have shown no writer without the shim before lockstep may begin.
     lockstep_census_s: Annotated[float, Field(ge=0)] = 60.0
+    #: How long after a cutover a rollback has to be possible; then `status` leads to `complete` (0: until `complete`).
+    reverse_window_h: Annotated[float, Field(ge=0)] = 0
+    #: After that window the way back is given up as soon as it keeps more of the service server's log than this.
+    reverse_keep_mb: Annotated[float, Field(gt=0)] = 1_024
     #: Roles with rights on the shared tables that need nothing on the service side.
     roles_left_behind: tuple[str, ...] = ()
     #: How often the worker looks whether the closed side stays closed.

@@ -14,23 +14,24 @@ from cdc.names import slot_name
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position
-from contexts.catalog import Table
 from contexts.errors import CarveoutError
 from contexts.model import Side
-from migrator import connector
+from migrator import byhand, connector
 from migrator.control import locks, switches, workers
 from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome, Switch
+from migrator.grants.parity import lacks
 from migrator.lifecycle import State
 from migrator.proof import latest_proof
 from migrator.run import Run
 from migrator.sides import route, writelock
 from migrator.sides.writelock import LockState
+from migrator.switch.health import way_back
 from migrator.watch.fence import rogue_writes
 
 
 def diagnose(run: Run) -> list[str]:
-    """What was found, a sentence a line; lines that need an action begin with ``!``."""
+    """What was found, a sentence a line; lines that need an action begin with ``!``, statements are indented."""
     try:
         migration = run.migration()
     except (psycopg.Error, CarveoutError) as error:
@@ -42,10 +43,12 @@ def diagnose(run: Run) -> list[str]:
     found += _switch_lines(run, switch)
     for side in Side:
         found += _guarded(run, side, lambda run, side: _side(run, side, migration, switch))
+    found += _both_sides(run, migration, switch)
     if migration.state.streams:
         found += _guarded(run, migration.open_side, lambda run, _: _stream(run, migration))
+        found += _guarded(run, Side.SERVICE, lambda run, _: _rights(run, migration))
         found += _connector(run)
-    return [*found, *_worker(run, migration)]
+    return [*found, *_ways(run, migration, switch), *_worker(run, migration)]
 
 
 def _guarded(run: Run, side: Side, read: object) -> list[str]:
@@ -81,13 +84,61 @@ def _side(run: Run, side: Side, migration: Migration, switch: Switch | None) -> 
     if switch is None and not over:
         wanted_open = side is migration.open_side
         if wanted_open and closed:
-            yield f"! the {side} side should be open: writes there are refused; " + _sql("DISABLE", states)
+            yield f"! the {side} side should be open: writes there are refused; run there"
+            yield from byhand.as_lines(side, byhand.set_locks(run.name, side, states, LockState.OPEN))
         if not wanted_open:
             yield from _rogue_writes(run, side)
         if not wanted_open and opened:
-            yield f"! the {side} side should be closed: writes there do not reach the other side; " + _sql(
-                "ENABLE", states
-            )
+            yield f"! the {side} side should be closed: writes there do not reach the other side; run there"
+            yield from byhand.as_lines(side, byhand.set_locks(run.name, side, states, LockState.CLOSED))
+
+
+def _both_sides(run: Run, migration: Migration, switch: Switch | None) -> list[str]:
+    """What cannot be known or done while the service side is away: whether to wait is somebody's decision."""
+    if migration.open_side is Side.SHARED:
+        return []
+    try:
+        run.executor.connection(Side.SERVICE)
+    except (psycopg.Error, CarveoutError):
+        states = writelock.states(run.executor, Side.SHARED, run.tables(Side.SHARED))
+        statements = byhand.open_shared_without_service(migration, switch, states)
+        return [
+            "! only you can decide: wait until the service database is back, and nothing is lost; or, where it is lost"
+            " for ever, open the shared side without the writes that it does not have:",
+            *byhand.as_lines(Side.SHARED, statements),
+            f"    after that, with a service database again: `carveout abort {run.name}`, and begin anew",
+        ]
+    return []
+
+
+def _ways(run: Run, migration: Migration, switch: Switch | None) -> Iterator[str]:
+    """What ``resume`` and ``abort`` would do from here."""
+    name = run.name
+    if switch is not None:
+        opens = switch.to_side if switch.outcome is Outcome.COMMITTED else switch.from_side
+        yield f"resume would open the {opens} side and end the switch; abort refuses until then"
+        return
+    yield "resume would end a pause, and change nothing else: no switch is half done"
+    match migration.state:
+        case State.SWITCHED:
+            yield "abort refuses, since it would lose the writes of the service side: roll back or complete"
+        case State.COMPLETING:
+            yield f"! complete is half done, and there is no way back any more: `carveout complete {name}` goes on"
+        case State.ABORTING:
+            yield f"! abort is half done: `carveout abort {name}` goes on; the shared side is open, nothing is lost"
+        case State.COMPLETED | State.ABORTED:
+            yield "abort would do nothing: it is over"
+        case _:
+            yield "abort would remove all that was made for this and empty the copies; the shared side keeps its rows"
+
+
+def _rights(run: Run, migration: Migration) -> Iterator[str]:
+    if migration.open_side is not Side.SHARED:
+        return
+    missing = [lack for lack in lacks(run.control, run.executor.connection(Side.SERVICE), run.context) if lack.blocks]
+    if missing:
+        yield f"! a cutover waits for {len(missing)} rights on the service side; `carveout grants apply {run.name}`, or"
+        yield from byhand.as_lines(Side.SERVICE, (lack.statement.removesuffix(";") for lack in missing))
 
 
 def _rogue_writes(run: Run, side: Side) -> Iterator[str]:
@@ -97,18 +148,15 @@ def _rogue_writes(run: Run, side: Side) -> Iterator[str]:
             yield f"! past the write lock of the {side} side: {write}; `carveout verify {run.name}` shows the rows"
 
 
-def _sql(change: str, states: dict[Table, LockState]) -> str:
-    """The statements that ENABLE or DISABLE the write locks that are not so."""
-    wanted = LockState.CLOSED if change == "ENABLE" else LockState.OPEN
-    wrong = [table for table, state in states.items() if state not in (wanted, LockState.MISSING)]
-    missing = [f"{table.name} has no write lock" for table, state in states.items() if state is LockState.MISSING]
-    return "; ".join([f"ALTER TABLE {t.name} {change} TRIGGER {writelock.TRIGGER}" for t in wrong] + missing)
-
-
 def _side_alone(run: Run, side: Side) -> Iterator[str]:
     told = route.read(run.executor, side, run.name)
-    if told:
-        yield f"the {side} database was last told that the {told[0]} side is open"
+    if not told:
+        return
+    yield f"the {side} database was last told that the {told[0]} side is open"
+    states = writelock.states(run.executor, side, run.tables(side))
+    refusing = any(state is LockState.CLOSED for state in states.values())
+    yield f"the {side} side {'refuses' if refusing else 'takes'} application writes"
+    yield "whatever is half done is decided by the journal in the shared database: open nothing before it can be asked"
 
 
 def _stream(run: Run, migration: Migration) -> Iterator[str]:
@@ -121,6 +169,11 @@ def _stream(run: Run, migration: Migration) -> Iterator[str]:
         )
     elif _is_ahead(run, slot.confirmed_flush_lsn, stored):
         yield f"! slot {slot_name(migration.stream)!r} is ahead of the stored position: it was re-created or advanced"
+    back = way_back(run, migration)
+    if back and back.lost_because and slot.exists:
+        yield f"! there is no way back: {back.lost_because}; `carveout complete {run.name}`"
+    elif back and back.window_is_over:
+        yield f"the time for going back was over at {back.until}: `carveout complete {run.name}`"
     if stored is None:
         yield f"! no position is stored on the {migration.closed_side} side for stream {migration.epoch}"
 

@@ -18,6 +18,7 @@ from migrator.lifecycle import State
 from migrator.lockstep import findings
 from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
+from migrator.switch.health import way_back
 
 VERSION = 1
 WORKER_SEEN_S = 10.0
@@ -52,16 +53,31 @@ def status(run: Run) -> dict[str, Any]:
         "rules": broken,
         "lockstep": findings.summary(run.control, run.executor.connection(Side.SERVICE), run.name),
         "last_switch": _last_switch(run.control, run.name),
+        "way_back": back.to_json() if (back := way_back(run, migration)) else None,
         "next_steps": rules.next_steps(run.name, broken["waiting"])
         + next_steps(
-            migration, switch.outcome if switch else None, unproven, worker_runs=bool(worker and worker["running"])
+            migration,
+            switch.outcome if switch else None,
+            unproven,
+            worker_runs=bool(worker and worker["running"]),
+            is_final=bool(back and (back.lost_because or back.window_is_over)),
         ),
     }
     return found
 
 
-def next_steps(migration: Migration, switch: Outcome | None, unproven: str | None, *, worker_runs: bool) -> list[str]:
-    """The commands that lead on from here, the likeliest first."""
+def next_steps(
+    migration: Migration,
+    switch: Outcome | None,
+    unproven: str | None,
+    *,
+    worker_runs: bool,
+    is_final: bool = False,
+) -> list[str]:
+    """The commands that lead on from here, the likeliest first.
+
+    :param is_final: there is no way back any more, or its time is over.
+    """
     name = migration.context
     if switch is not None or migration.state is State.SWITCHING:
         return [f"carveout resume {name}"]
@@ -75,6 +91,8 @@ def next_steps(migration: Migration, switch: Outcome | None, unproven: str | Non
             return start_worker or [f"carveout verify {name}" if unproven else f"carveout cutover {name}"]
         case State.LOCKSTEP:
             return start_worker or [f"carveout dual-write {name} off", f"carveout cutover {name}"]
+        case State.SWITCHED if is_final:
+            return [f"carveout complete {name}"]
         case State.SWITCHED:
             verify = [f"carveout verify {name}"] if unproven else []
             return start_worker or [*verify, f"carveout complete {name}", f"carveout rollback {name}"]
@@ -101,8 +119,19 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown += _lockstep_lines(found["lockstep"])
     if switch := found.get("last_switch"):
         shown.append(f"  last switch: to {switch['to']}, {switch['outcome']}{_blocked(switch)}")
+    if back := found.get("way_back"):
+        shown += _way_back_lines(back)
     shown += [f"  next: {step}" for step in found["next_steps"]]
     return shown
+
+
+def _way_back_lines(back: dict[str, Any]) -> list[str]:
+    if not back["possible"]:
+        return [f"  NO WAY BACK: {back['lost_because']}"]
+    kept = f"{back['kept_bytes'] or 0} bytes of log are kept for it"
+    if back["window_is_over"]:
+        return [f"  way back: its time was over at {back['until']}; {kept}"]
+    return [f"  way back: possible{' until ' + str(back['until']) if back['until'] else ''}; {kept}"]
 
 
 def _proof(found: dict[str, Any]) -> list[str]:

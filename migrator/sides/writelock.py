@@ -54,6 +54,13 @@ def create(executor: Executor, side: Side, context: str, table: Table, *, closed
     (close if closed else open_)(executor, side, [table])
 
 
+def creation(context: str, side: Side, table: Table) -> list[str]:
+    """The statements that make both triggers of a table of a closed side, for somebody who has to do it by hand."""
+    parts = {"table": table.identifier(), "context": sql.Literal(context), "other": sql.Literal(str(side.other))}
+    made = [template.format(**parts).as_string() for template in (_LOCK_SQL, _NOTE_SQL)]
+    return [*made, f"ALTER TABLE {table.identifier().as_string()} ENABLE REPLICA TRIGGER {NOTE_TRIGGER}"]
+
+
 def close(executor: Executor, side: Side, tables: Iterable[Table]) -> None:
     """Refuse writes to the tables from the end of the transaction on."""
     for table in tables:

@@ -19,7 +19,7 @@ from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
-from migrator.switch import markers, sequences
+from migrator.switch import health, markers, sequences
 from migrator.traffic.traffic import Traffic
 from migrator.watch import fence
 from validations.parity.grants import grants
@@ -46,6 +46,13 @@ def require(runs: Sequence[Run], traffic: Traffic) -> None:
             unchanged=f"nothing was changed, the {from_side} side is open",
             next_step=f"carveout status {runs[0].name}",
         )
+
+
+def _way_back(run: Run, _from: Side, to_side: Side) -> Iterable[str]:
+    """A rollback goes the way back, or not at all: then the reason is said, not what follows from it."""
+    found = health.way_back(run, run.migration()) if to_side is Side.SHARED else None
+    if found and found.lost_because:
+        yield f"there is no way back: {found.lost_because}; the service side stays open (carveout complete {run.name})"
 
 
 def worker_follows(run: Run) -> Iterable[str]:
@@ -152,6 +159,7 @@ def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
 
 
 CONDITIONS: Sequence[Condition] = (
+    _way_back,
     _worker,
     _connector,
     _not_paused,

@@ -19,7 +19,7 @@ from migrator.executor import Row
 from migrator.run import Run
 from migrator.steps import transport
 from migrator.steps.preparation import publish
-from migrator.switch import fence, markers
+from migrator.switch import fence, markers, probe
 
 PROBE_S = 10.0
 
@@ -34,9 +34,10 @@ def stream_of(switch: Switch) -> StreamId:
 
 
 def make(run: Run, switch: Switch) -> None:
-    """Make publication and slot on the side that will open, and prove that a marker comes out of the slot.
+    """Make publication and slot on the side that will open, and prove that rows and a marker come out of the slot.
 
-    :raises WayBackBroken: it does not.
+    :raises WayBackBroken: they do not.
+    :raises CannotApply: they could not be written on the side that will close.
     """
     side, name = switch.to_side, slot_name(stream_of(switch))
     executor = run.executor
@@ -51,9 +52,10 @@ def make(run: Run, switch: Switch) -> None:
         lambda: _create_slot(run, side, name),
     )
     marker = markers.new(run.name, "probe")
-    markers.emit(executor, side, marker)
+    xid, rows = probe.send(run, side, marker)
     if not executor.dry:
-        _require_in_slot(run, side, name, marker.id)
+        _require_in_slot(run, side, name, marker, xid, rows)
+    probe.require_applicable(run, switch.from_side)
     transport.make_way_back(run, stream_of(switch), side, marker.id)
 
 
@@ -66,17 +68,17 @@ def _create_slot(run: Run, side: Side, name: str) -> None:
     )
 
 
-def _require_in_slot(run: Run, side: Side, slot: str, text: str) -> None:
+def _require_in_slot(run: Run, side: Side, slot: str, marker: markers.Marker, xid: int, rows: int) -> None:
     """Peek into the slot until the probe is seen: rights, publication and decoding all work."""
-    deadline = time.monotonic() + PROBE_S
-    query = sql.SQL(
-        "SELECT 1 FROM pg_logical_slot_peek_binary_changes(%s, NULL, NULL, 'proto_version', '1',"
-        " 'publication_names', %s, 'messages', 'true') WHERE position(convert_to(%s, 'UTF8') IN data) > 0"
-    )
-    while not run.executor.read(side, query, (slot, f'"{publication_name(run.name)}"', text)):
-        if time.monotonic() > deadline:
+    deadline, publication = time.monotonic() + PROBE_S, f'"{publication_name(run.name)}"'
+    while True:
+        seen, has_marker = probe.arrived(run, side, slot, publication, marker, xid)
+        if has_marker and seen == rows:
+            return
+        if has_marker or time.monotonic() > deadline:
+            what = f"gives {seen} of {rows} rows" if has_marker else "does not give the marker"
             raise WayBackBroken(
-                f"context {run.name!r}: slot {slot!r} on the {side} side does not give the probe that was written",
+                f"context {run.name!r}: slot {slot!r} on the {side} side {what} of the probe that was written",
                 unchanged="the open side stays open",
                 next_step=f"carveout doctor {run.name}",
             )

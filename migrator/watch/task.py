@@ -17,7 +17,9 @@ from migrator.control import migrations
 from migrator.control.migrations import Migration
 from migrator.executor import Live
 from migrator.lifecycle import State
+from migrator.run import Run
 from migrator.sides import route
+from migrator.watch import window
 from migrator.watch.fence import FenceWatch, rogue_writes
 from migrator.watch.stragglers import Collector
 
@@ -82,6 +84,10 @@ class WatchTask:
             _log.error("context %s: the %s side is closed, but: %s", self._context.name, side, finding)
             detail = {"side": side, "finding": finding}
             migrations.record(executor.connection(Side.SHARED), self._context.name, "fence", detail)
+        run = Run(self._context, self._databases, executor)
+        if said := window.close(run, migration):
+            _log.error("context %s: %s", self._context.name, said)
+            migrations.record(run.control, self._context.name, "way_back", {"finding": said})
         self._collector.look(conn, migration.epoch, [table.oid for table in tables])
         writes = rogue_writes(conn, self._context.name)
         self.report = {
