@@ -7,9 +7,9 @@ the update did not touch, or :data:`ABSENT` where the source does not say. Value
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from contexts.model import TableName
 
@@ -105,6 +105,28 @@ class Message:
 Change = Insert | Update | Delete | Truncate | Message
 
 
+class RecordDecoder(Protocol):
+    """Decodes the records of one transaction, in their order."""
+
+    @property
+    def relations(self) -> Mapping[int, Relation]:
+        """The relations by OID at this point of the transaction; a new mapping where one has changed."""
+
+    def decode(self, record: bytes) -> Change | None:
+        """The change of a record, or None where it only describes something.
+
+        :raises StreamStopped: the record is malformed.
+        """
+
+
+@dataclass(slots=True)
+class Packed:
+    """A transaction's changes as the server sent them (see :mod:`cdc.source.packed`)."""
+
+    records: Iterable[bytes]
+    decoder: RecordDecoder
+
+
 @dataclass(slots=True)
 class Transaction:
     """A committed source transaction. ``changes`` can be iterated once; it may read from a spool file."""
@@ -122,6 +144,9 @@ class Transaction:
     bytes: int
     #: Source-specific position once this transaction is applied (a Kafka offset); 0 where the LSN says all.
     ordinal: int = 0
+    #: The changes in another form, to be taken instead of ``changes``; None where there is a logical message among
+    #: them, or the source has no such form.
+    packed: Callable[[], Packed] | None = None
 
 
 @dataclass(slots=True)

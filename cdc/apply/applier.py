@@ -111,22 +111,29 @@ class Applier:
         :raises StreamStopped: a change does not fit the rows that are there.
         :raises CarveoutError: the server failed.
         """
+        self._require_open()
+        if transaction.end_lsn <= self._batch.end_lsn:
+            _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
+            return
         with self._all_or_nothing():
-            batch = self._batch
-            if transaction.end_lsn <= batch.end_lsn:
-                _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
-                return
-            if self._watch:
-                self._watch.begin(transaction)
-            for message in self._collector.add(self._audit.changes(transaction), transaction.bytes):
-                if self._audit.notes(message):
-                    continue
-                if marker := markers.read(message, self._stream.context, transaction.end_lsn):
-                    batch.markers.append(marker)
-                    self._audit.passed(marker)
-            if self._watch:
-                self._watch.end()
-            batch.add(transaction)
+            # Those who look at every change want its values; everybody else is spared them.
+            if transaction.packed and not self._watch and not self._audit.in_lockstep:
+                self._collector.add_packed(transaction.packed(), transaction.bytes)
+            else:
+                self._collect(transaction)
+            self._batch.add(transaction)
+
+    def _collect(self, transaction: Transaction) -> None:
+        if self._watch:
+            self._watch.begin(transaction)
+        for message in self._collector.add(self._audit.changes(transaction), transaction.bytes):
+            if self._audit.notes(message):
+                continue
+            if marker := markers.read(message, self._stream.context, transaction.end_lsn):
+                self._batch.markers.append(marker)
+                self._audit.passed(marker)
+        if self._watch:
+            self._watch.end()
 
     def commit(self, ordinal: int | None = None) -> int:
         """Commit the batch with its markers and the position, and return the durable end LSN.
@@ -200,14 +207,17 @@ class Applier:
         self.position = to
         self._batch = Batch(to.end_lsn)
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
+    def _require_open(self) -> None:
         if not self._is_open:
             raise StreamStopped(
                 f"context {self._stream.context!r}: this applier has ended; its open batch was rolled back",
                 unchanged="no row was written",
                 next_step="read the stream again from the stored position with a new applier",
             )
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self._require_open()
         try:
             yield
         except psycopg.Error as error:

@@ -11,6 +11,9 @@ from cdc.events import Transaction
 from contexts.model import Options
 
 MB = 1 << 20
+#: A stream this far behind has lost its latency already: its batches may grow older, so that it catches up sooner.
+_BEHIND_S = 5.0
+_BEHIND_AGE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Batch:
     transactions: int = 0
     rows: int = 0
     bytes: int = 0
-    source_time: dt.datetime | None = None
+    _commit_time_us: int = 0
     markers: list[Marker] = field(default_factory=list)
     _started_s: float = 0.0
 
@@ -48,7 +51,15 @@ class Batch:
         self.rows += transaction.size
         self.bytes += transaction.bytes
         self.end_lsn = transaction.end_lsn
-        self.source_time = _time(transaction.commit_time_us)
+        self._commit_time_us = transaction.commit_time_us
+
+    @property
+    def source_time(self) -> dt.datetime | None:
+        """When its last transaction was committed, by the source's clock; None where it is empty."""
+        if not self.transactions:
+            return None
+        # Integer arithmetic: a float has no room for the microseconds of this century.
+        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=self._commit_time_us)
 
     def pending(self) -> Pending:
         """The bounds' view of the batch."""
@@ -57,15 +68,16 @@ class Batch:
 
     def is_due(self, options: Options) -> bool:
         """Whether a bound is reached; a marker is waited for, so it is due at once."""
-        pending = self.pending()
-        return bool(pending) and (
-            bool(self.markers)
-            or pending.rows >= options.batch_rows
-            or pending.bytes >= options.batch_mb * MB
-            or pending.age_s * 1000 >= options.batch_age_ms
+        return self.transactions > 0 and (
+            self.rows >= options.batch_rows
+            or self.bytes >= options.batch_mb * MB
+            or bool(self.markers)
+            or self._is_old(options.batch_age_ms / 1000)
         )
 
-
-def _time(us: int) -> dt.datetime:
-    # Integer arithmetic: a float has no room for the microseconds of this century.
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=us)
+    def _is_old(self, limit_s: float) -> bool:
+        age_s = time.monotonic() - self._started_s
+        if age_s < limit_s:
+            return False
+        behind_s = time.time() - self._commit_time_us / 1e6
+        return behind_s < _BEHIND_S or age_s >= limit_s * _BEHIND_AGE

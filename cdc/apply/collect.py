@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
-from cdc.apply.compact import RowChange
+from cdc.apply.compact import Entry
 from cdc.apply.plan import Plan
 from cdc.apply.plans import Plans
 from cdc.apply.watch import Watch
 from cdc.apply.writer import Writer
-from cdc.events import Change, Delete, Message, Relation, Truncate, Value
+from cdc.events import Change, Delete, Message, Packed, RecordDecoder, Relation, Truncate, Value
+from cdc.source.packed import HEAD, is_packed
 
 _SLICE = 256
 
@@ -26,8 +27,11 @@ class Collector:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._watch = watch
-        self._logs: dict[Plan, list[RowChange]] = {}
-        self._by_relation: dict[Relation, list[RowChange]] = {}
+        self._logs: dict[Plan, list[Entry]] = {}
+        self._by_relation: dict[Relation, list[Entry]] = {}
+        #: The log of packed records by what they begin with, as long as the relations are these.
+        self._by_head: dict[bytes, list[Entry]] = {}
+        self._relations: Mapping[int, Relation] = {}
         self._rows = 0
         self._bytes = 0
 
@@ -40,11 +44,17 @@ class Collector:
         source = iter(changes)
         while some := list(islice(source, _SLICE)):
             yield from self._collect(self._watch.shown(some) if self._watch else some)
-            self._rows += len(some)
-            if is_large:
-                self._bytes += sum(map(_weight, some))
-            if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
-                self.flush()
+            self._count(len(some), sum(map(_weight, some)) if is_large else 0)
+        if not is_large:
+            self._bytes += total_bytes
+
+    def add_packed(self, packed: Packed, total_bytes: int) -> None:
+        """The same for changes in their packed form, among which there are no messages."""
+        is_large = total_bytes > self._max_bytes
+        source = iter(packed.records)
+        while some := list(islice(source, _SLICE)):
+            self._collect_packed(some, packed.decoder)
+            self._count(len(some), sum(map(len, some)) if is_large else 0)
         if not is_large:
             self._bytes += total_bytes
 
@@ -56,28 +66,51 @@ class Collector:
             self._writer.write(plan, log)
         self._logs.clear()
         self._by_relation.clear()
+        self._by_head.clear()
         self._rows = self._bytes = 0
 
+    def _count(self, rows: int, size: int) -> None:
+        self._rows += rows
+        self._bytes += size
+        if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
+            self.flush()
+
+    def _collect_packed(self, records: Iterable[bytes], decoder: RecordDecoder) -> None:
+        if decoder.relations is not self._relations:
+            self._by_head.clear()
+        logs = self._by_head
+        for record in records:
+            if (log := logs.get(record[HEAD])) is not None:
+                log.append(record)
+            elif (change := decoder.decode(record)) is None:
+                logs.clear()  # it may be a relation that was described anew
+            elif isinstance(change, Truncate):
+                self._truncate(change)
+            elif not isinstance(change, Message):
+                log = self._log_of(change.relation)
+                log.append(record if is_packed(record) else change)
+                if is_packed(record):
+                    logs[record[HEAD]] = log
+        self._relations = decoder.relations
+
     def _collect(self, changes: Iterable[Change]) -> Iterator[Message]:
-        logs = self._by_relation
         for change in changes:
             if isinstance(change, Message):
                 yield change
             elif isinstance(change, Truncate):
                 self._truncate(change)
             else:
-                log = logs.get(change.relation)
-                if log is None:
-                    log = self._open(change.relation)
-                log.append(change)
+                self._log_of(change.relation).append(change)
 
-    def _open(self, relation: Relation) -> list[RowChange]:
+    def _log_of(self, relation: Relation) -> list[Entry]:
         """The log of the relation's table; a changed relation must not overtake the rows of the former one."""
-        before = self._plans.latest(relation.table)
-        plan = self._plans.of(relation)
-        if before is not None and before is not plan and before in self._logs:
-            self.flush()
-        log = self._by_relation[relation] = self._logs.setdefault(plan, [])
+        log = self._by_relation.get(relation)
+        if log is None:
+            before = self._plans.latest(relation.table)
+            plan = self._plans.of(relation)
+            if before is not None and before is not plan and before in self._logs:
+                self.flush()
+            log = self._by_relation[relation] = self._logs.setdefault(plan, [])
         return log
 
     def _truncate(self, change: Truncate) -> None:

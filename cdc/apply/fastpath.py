@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import psycopg
 from psycopg import sql
 
 from cdc.apply import statements
-from cdc.apply.compact import Net
+from cdc.apply.compact import Kept, Net
 from cdc.apply.copytext import blocks
 from cdc.apply.plan import Key, Places, Plan, picker
 from cdc.events import UNCHANGED, Row, Value
+from cdc.source import packed
 from contexts.databases import Connection
 
 
@@ -29,16 +31,15 @@ class Staging:
     _used: set[str] = field(default_factory=set)
     _made: int = 0
 
-    def fill(self, plan: Plan, places: Places, rows: Iterable[Sequence[Value]]) -> sql.Composable:
-        """Put ``rows`` (one value per place) into the staging table and return its name."""
+    def fill(self, plan: Plan, places: Places, rows: Iterable[Sequence[Value]]) -> tuple[sql.Composable, int]:
+        """Put ``rows`` (one value per place) into the staging table; returns its name and how many they were."""
         made = self._names.get((plan, places)) or self._make(plan, places)
         name = sql.Identifier("pg_temp", made)
         if made in self._used:
             self.cursor.execute(sql.SQL("TRUNCATE {}").format(name))
         self._used.add(made)
         names = sql.SQL(", ").join(map(statements.staged, places))
-        copy_rows(self.cursor, statements.copy_in(name, names), rows)
-        return name
+        return name, copy_rows(self.cursor, statements.copy_in(name, names), rows)
 
     def mark(self) -> int:
         """A moment for :meth:`roll_back_to`."""
@@ -77,27 +78,33 @@ class FastPath:
         if keys:
             self._delete(plan, keys)
         if net.updates:
-            for holes, rows in _by_holes(net.updates).items():
-                self._update(plan, holes, rows)
+            self._update_all(plan, net.updates.values())
         if net.inserts:
             self._insert(plan, net.inserts.values())
 
     def _delete(self, plan: Plan, keys: Mapping[Key, object]) -> None:
-        rows = [plan.key_values(key) for key in keys]
-        name = self.staging.fill(plan, plan.key, rows)
+        name, count = self.staging.fill(plan, plan.key, map(plan.key_values, keys))
         self._cursor.execute(statements.delete_staged(plan, name))
-        self._expect(plan, len(rows))
+        self._expect(plan, count)
 
-    def _update(self, plan: Plan, holes: frozenset[int], rows: Sequence[Row]) -> None:
+    def _update_all(self, plan: Plan, updates: Iterable[Kept]) -> None:
+        """Rows with all their values first, then those with the same holes together."""
+        others: dict[frozenset[int], list[Row]] = {}
+        self._update(plan, frozenset(), _whole(_rows(plan, updates), others))
+        for holes, rows in others.items():
+            self._update(plan, holes, rows)
+
+    def _update(self, plan: Plan, holes: frozenset[int], rows: Iterable[Row]) -> None:
         places = tuple(place for place in plan.settable if place not in holes)
         staged = tuple(sorted(plan.key + plan.fixed + places))
-        name = self.staging.fill(plan, staged, _picked(plan, staged, rows))
-        self._cursor.execute(statements.update_staged(plan, name, places))
-        self._expect(plan, len(rows))
+        name, count = self.staging.fill(plan, staged, _picked(plan, staged, rows))
+        if count:
+            self._cursor.execute(statements.update_staged(plan, name, places))
+            self._expect(plan, count)
 
-    def _insert(self, plan: Plan, rows: Iterable[Row]) -> None:
+    def _insert(self, plan: Plan, rows: Iterable[Kept]) -> None:
         statement = statements.copy_in(plan.target.table.identifier(), statements.columns(plan, plan.stored))
-        copy_rows(self._cursor, statement, _picked(plan, plan.stored, rows))
+        copy_rows(self._cursor, statement, _picked(plan, plan.stored, _rows(plan, rows)))
 
     def _expect(self, plan: Plan, rows: int) -> None:
         if plan.is_strict and self._cursor.rowcount != rows:
@@ -106,11 +113,21 @@ class FastPath:
 
 def copy_rows(
     cursor: psycopg.RawCursor[tuple[object, ...]], statement: sql.Composed, rows: Iterable[Sequence[Value]]
-) -> None:
-    """Run a COPY FROM STDIN with ``rows``."""
+) -> int:
+    """Run a COPY FROM STDIN with ``rows`` and return how many the server took."""
     with cursor.copy(statement) as copy:
         for block in blocks(rows):
             copy.write(block)
+    return cursor.rowcount
+
+
+def _rows(plan: Plan, kept: Iterable[Kept]) -> Iterable[Row]:
+    """The rows, unpacked one by one: they need no memory at the same time."""
+    for kind, some in groupby(kept, type):
+        if kind is bytes:
+            yield from packed.rows(some, plan.relation)  # type: ignore[arg-type]
+        else:
+            yield from some  # type: ignore[misc]
 
 
 def _picked(plan: Plan, places: Places, rows: Iterable[Row]) -> Iterable[Sequence[Value]]:
@@ -118,14 +135,11 @@ def _picked(plan: Plan, places: Places, rows: Iterable[Row]) -> Iterable[Sequenc
     return map(pick, rows) if pick else rows
 
 
-def _by_holes(updates: Mapping[Key, Row]) -> dict[frozenset[int], list[Row]]:
-    """The rows by the places of their unchanged values."""
-    found: dict[frozenset[int], list[Row]] = {}
-    plain = found.setdefault(frozenset(), [])
-    for row in updates.values():
+def _whole(rows: Iterable[Row], others: dict[frozenset[int], list[Row]]) -> Iterator[Row]:
+    """The rows without unchanged values; the other ones go to ``others``, by the places of those."""
+    for row in rows:
         if UNCHANGED not in row:
-            plain.append(row)
+            yield row
         else:
             holes = frozenset(place for place, value in enumerate(row) if value is UNCHANGED)
-            found.setdefault(holes, []).append(row)
-    return {holes: rows for holes, rows in found.items() if rows}
+            others.setdefault(holes, []).append(row)

@@ -82,6 +82,11 @@ class Audit:
         self._places: dict[Relation, _Places] = {}
         self._in_lockstep = self._read_phase()
 
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether every transaction is looked at; otherwise only those that hold a message."""
+        return self._in_lockstep
+
     def changes(self, transaction: Transaction) -> Iterable[Change]:
         """What is left to apply of a transaction."""
         source = iter(transaction.changes)

@@ -10,6 +10,7 @@ from typing import Any
 from cdc.apply.coverage import Extent
 from cdc.apply.target import EQUALS, Operator, Target, same_when_equal
 from cdc.events import Relation, Row, Value
+from cdc.source import packed
 
 Places = tuple[int, ...]
 #: The values of the match key: bare where it is one column. A hashable thing, compared as text.
@@ -39,6 +40,8 @@ class Plan:
     #: Stored columns of the closed side that the stream does not carry: a moved row must keep them.
     extras: tuple[str, ...]
     key_of: Callable[[Sequence[Value]], Key]
+    #: The same of a packed record.
+    packed_key_of: Callable[[bytes], Key]
 
     @property
     def is_strict(self) -> bool:
@@ -63,6 +66,10 @@ class Plan:
     def key_values(self, key: Key) -> tuple[Value, ...]:
         """A key of :attr:`key_of` as one value per column."""
         return (key,) if len(self.key) == 1 else key
+
+    def row_of(self, kept: Row | bytes) -> Row:
+        """A row, which may still be packed."""
+        return next(packed.rows((kept,), self.relation)) if isinstance(kept, bytes) else kept
 
     def described(self, key: Key) -> str:
         """Table and key for an error message."""
@@ -92,6 +99,7 @@ def make_plan(relation: Relation, target: Target, extent: Extent) -> Plan:
         fixed=fixed,
         extras=tuple(c.name for c in target.table.written_columns if c.name not in places),
         key_of=itemgetter(*key) if key else tuple,
+        packed_key_of=packed.key_reader(key) if key else bytes,
     )
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from psycopg import sql
 
-from cdc.apply.compact import RowChange
+from cdc.apply.compact import Entry
 from cdc.apply.plan import Key, Plan
 from cdc.events import Delete, Missing
 from contexts.databases import Connection
@@ -28,14 +28,14 @@ class RecentKeys:
     def __init__(self) -> None:
         self._keys: dict[tuple[TableName, tuple[str, ...]], dict[Key, None]] = {}
 
-    def note(self, plan: Plan, log: Sequence[RowChange]) -> None:
+    def note(self, plan: Plan, log: Sequence[Entry]) -> None:
         """Remember the keys of the changes, old and new; tables without key have none."""
         if not plan.is_keyed:
             return
         columns = tuple(plan.name(place) for place in plan.key)
         kept = self._keys.setdefault((plan.relation.table, columns), {})
-        for change in log[-LIMIT:]:
-            for key in _keys(plan, change):
+        for entry in log[-LIMIT:]:
+            for key in _keys(plan, entry):
                 kept.pop(key, None)
                 kept[key] = None
         for key in list(islice(kept, max(0, len(kept) - LIMIT))):
@@ -51,9 +51,15 @@ class RecentKeys:
                     copy.write_row((context, *table, list(columns), [value.decode() for value in values]))
 
 
-def _keys(plan: Plan, change: RowChange) -> Iterator[Key]:
-    rows = [change.old] if isinstance(change, Delete) else [change.new, getattr(change, "old", None)]
-    for row in rows:
+def _keys(plan: Plan, entry: Entry) -> Iterator[Key]:
+    if isinstance(entry, bytes):
+        keys = [plan.packed_key_of(entry)]
+    elif isinstance(entry, Delete):
+        keys = [plan.key_of(entry.old)]
+    else:
+        rows = [entry.new, getattr(entry, "old", None)]
+        keys = [plan.key_of(row) for row in rows if row is not None]
+    for key in keys:
         # A toasted key that did not change is not in the new image, but in the old one.
-        if row is not None and not any(isinstance(row[place], Missing) for place in plan.key):
-            yield plan.key_of(row)
+        if not any(isinstance(value, Missing) for value in plan.key_values(key)):
+            yield key

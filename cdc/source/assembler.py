@@ -177,7 +177,16 @@ class Assembler:
         if buffer.spool:
             buffer.spool.flush()
             kill_point("apply.spooled")
-        return Transaction(buffer.xid, commit_lsn, end_lsn, time, buffer.changes(), buffer.size, buffer.bytes)
+        return Transaction(
+            buffer.xid,
+            commit_lsn,
+            end_lsn,
+            time,
+            buffer.changes(),
+            buffer.size,
+            buffer.bytes,
+            packed=None if buffer.has_messages else buffer.packed,
+        )
 
     def _outside(self, tag: int, payload: bytes) -> None:
         if tag != MESSAGE or is_transactional(payload):

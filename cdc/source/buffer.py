@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from cdc.events import Change, Relation
-from cdc.source.pgoutput import CHANGES, Decoder, record_xid
+from cdc.events import Change, Packed, Relation
+from cdc.source.packed import without_xid
+from cdc.source.pgoutput import CHANGES, MESSAGE, Decoder, record_xid
 from cdc.source.spool import Spool
 from cdc.source.subtransactions import Subtransactions
 
@@ -34,6 +35,7 @@ class Buffer:
         #: Bytes held in memory.
         self.memory = 0
         self.spool: Spool | None = None
+        self.has_messages = False
         self._records: list[bytes] = []
 
     def add(self, tag: int, payload: bytes) -> int:
@@ -45,6 +47,8 @@ class Buffer:
         self.bytes += length
         if tag in CHANGES:
             self.size += 1
+            if tag == MESSAGE:
+                self.has_messages = True
         if self.spool:
             self.spool.append(payload)
             return 0
@@ -66,12 +70,17 @@ class Buffer:
     def changes(self) -> Iterator[Change]:
         """The changes, decoded one by one; can be iterated once."""
         decode = Decoder(self.relations, streamed=self.streamed).decode
-        for record in self._kept(self.spool.read() if self.spool else self._records):
+        for record in self._kept():
             if (change := decode(record)) is not None:
                 yield change
 
-    def _kept(self, records: Iterable[bytes]) -> Iterable[bytes]:
-        return records
+    def packed(self) -> Packed:
+        """The changes as they were sent, without xids; to be taken instead of :meth:`changes`."""
+        return Packed(self._kept(), Decoder(self.relations))
+
+    def _kept(self) -> Iterable[bytes]:
+        """The records of what was not rolled back."""
+        return self.spool.read() if self.spool else self._records
 
 
 class StreamedBuffer(Buffer):
@@ -97,7 +106,11 @@ class StreamedBuffer(Buffer):
         self.size -= size
         self.bytes -= length
 
-    def _kept(self, records: Iterable[bytes]) -> Iterable[bytes]:
+    def packed(self) -> Packed:
+        return Packed(map(without_xid, self._kept()), Decoder(self.relations))
+
+    def _kept(self) -> Iterable[bytes]:
+        records = super()._kept()
         if not self._parts.any_aborted:
             return records
         return (r for r in records if r[0] not in CHANGES or not self._parts.is_aborted(record_xid(r)))

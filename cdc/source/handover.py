@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from cdc.events import Event, Idle
 
@@ -17,6 +18,7 @@ class Handover:
         self._bytes = 0
         self._error: BaseException | None = None
         self._closed = False
+        self._waiting = 0
         self._changed = threading.Condition()
 
     @property
@@ -30,7 +32,7 @@ class Handover:
         An event heavier than the limit goes in alone. After :meth:`close` events are dropped.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room(weight), timeout_s):
+            if not self._has_room(weight) and not self._wait(lambda: self._has_room(weight), timeout_s):
                 return False
             if self._closed:
                 return True
@@ -38,7 +40,7 @@ class Handover:
                 self._bytes -= self._events.pop()[1]  # the later one says more
             self._events.append((event, weight))
             self._bytes += weight
-            self._changed.notify_all()
+            self._tell()
             return True
 
     def get(self, timeout_s: float) -> Event | None:
@@ -47,11 +49,12 @@ class Handover:
         :raises BaseException: what :meth:`fail` was given, once the events before it are taken.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._error or self._closed, timeout_s)
+            if not self._events:
+                self._wait(lambda: self._events or self._error or self._closed, timeout_s)
             if self._events:
                 event, weight = self._events.popleft()
                 self._bytes -= weight
-                self._changed.notify_all()
+                self._tell()
                 return event
             if self._error:
                 raise self._error
@@ -61,7 +64,7 @@ class Handover:
         """End the queue with an error."""
         with self._changed:
             self._error = error
-            self._changed.notify_all()
+            self._tell()
 
     def close(self) -> None:
         """Drop what is queued and let both sides go on at once."""
@@ -69,6 +72,17 @@ class Handover:
             self._closed = True
             self._events.clear()
             self._bytes = 0
+            self._tell()
+
+    def _wait(self, ready: Callable[[], object], timeout_s: float) -> bool:
+        self._waiting += 1
+        try:
+            return bool(self._changed.wait_for(ready, timeout_s))
+        finally:
+            self._waiting -= 1
+
+    def _tell(self) -> None:
+        if self._waiting:  # mostly nobody does, and to find that out costs more than the rest
             self._changed.notify_all()
 
     def _has_room(self, weight: int) -> bool:

@@ -32,8 +32,8 @@ CHANGES: Final = frozenset(b"IUDTM")
 #: Messages that carry a leading xid inside a streamed block.
 RECORDS: Final = CHANGES | frozenset(b"RY")
 
-_NULL, _UNCHANGED, _TEXT = b"nut"
-_NEW, _KEY, _OLD = b"NKO"
+_NULL, UNCHANGED_KIND, _TEXT = b"nut"
+NEW, _KEY, _OLD = b"NKO"
 _OLD_ROWS = (_KEY, _OLD)
 _U16 = struct.Struct(">H")
 _COLUMN = struct.Struct(">Ii")
@@ -74,7 +74,7 @@ class Decoder:
     def _insert(self, data: bytes) -> Insert:
         at = self._at
         relation = self._relation(unpack_u32(data, at)[0])
-        if data[at + 4] != _NEW:
+        if data[at + 4] != NEW:
             raise Misfit("no new row")
         row, end = _row(data, at + 5, relation)
         must_end(data, end)
@@ -87,10 +87,10 @@ class Decoder:
         at += 5
         if kind in _OLD_ROWS:
             old, at = _row(data, at, relation)
-            if data[at] != _NEW:
+            if data[at] != NEW:
                 raise Misfit("no new row after the old one")
             at += 1
-        elif kind != _NEW:
+        elif kind != NEW:
             raise Misfit("neither an old nor a new row")
         new, end = _row(data, at, relation)
         must_end(data, end)
@@ -162,13 +162,20 @@ def record_xid(payload: bytes) -> int:
 
 def _row(data: bytes, at: int, relation: Relation) -> tuple[Row, int]:
     """The row at ``at`` and where it ends. The caller checks that end: a slice past the end is no error here."""
-    columns = relation.columns
-    if (count := _U16.unpack_from(data, at)[0]) != len(columns):
-        raise Misfit(f"{count} values for {len(columns)} columns of {relation.table}")
-    at += 2
+    if (count := _U16.unpack_from(data, at)[0]) != (expected := len(relation.columns)):
+        raise Misfit(f"{count} values for {expected} columns of {relation.table}")
+    return values(data, at + 2, count)
+
+
+def values(data: bytes, at: int, count: int) -> tuple[Row, int]:
+    """The first ``count`` values of a row, whose columns begin at ``at``, and where the next thing begins.
+
+    :raises Misfit: a value is of another kind than was asked for; other :data:`MISFITS` where the message ends too
+        early.
+    """
     row: Row = []
     append = row.append
-    for _ in columns:
+    for _ in range(count):
         kind = data[at]
         if kind == _TEXT:
             start = at + 5
@@ -177,11 +184,11 @@ def _row(data: bytes, at: int, relation: Relation) -> tuple[Row, int]:
         elif kind == _NULL:
             append(None)
             at += 1
-        elif kind == _UNCHANGED:
+        elif kind == UNCHANGED_KIND:
             append(UNCHANGED)
             at += 1
         else:
-            raise Misfit(f"a value of kind {chr(kind)!r} in a row of {relation.table}, text was asked for")
+            raise Misfit(f"a value of kind {chr(kind)!r}, text was asked for")
     return row, at
 
 
