@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 
 from cdc.apply import failures, markers
+from cdc.apply.ahead import Ahead
 from cdc.apply.batch import MB, Batch, Pending
 from cdc.apply.collect import Collector
 from cdc.apply.coverage import FULL, Coverage
@@ -33,6 +36,7 @@ from contexts.model import Options, TableName
 _log = logging.getLogger(__name__)
 _IDLE_INTERVAL_S = 3.0
 _IDLE_FAR_BYTES = 16 * MB
+_CANCEL_S = 5.0
 # A worker that hangs with locks held, or a long DDL, becomes an error that is tried again instead of silence.
 _SESSION = {"synchronous_commit": "on", "jit": "off", "temp_buffers": "64MB", "lock_timeout": "30s"}
 
@@ -77,7 +81,12 @@ class Applier:
         self._writer = Writer(self._conn, stream.context)
         plans = Plans(self._conn, stream.context, tables, coverage, source, converted)
         self._watch = Watch(self._conn, plans, observers) if observers else None
-        self._collector = Collector(plans, self._writer, options.batch_rows, options.batch_mb * MB, self._watch)
+        self._ahead = Ahead()
+        self._collector = Collector(
+            plans, self._writer, self._ahead, options.batch_rows, options.batch_mb * MB, self._watch
+        )
+        #: Where the position will stand once the batch is committed that is being written.
+        self._flight: Position | None = None
         #: The durable position.
         self.position: Position
         #: What the last commit applied.
@@ -89,11 +98,17 @@ class Applier:
             self._audit = Audit(self._conn, stream.context)
             self._conn.commit()
         self._batch = Batch(self.position.end_lsn)
+        self._wants_values = False
 
     @property
     def pending(self) -> Pending:
-        """What is applied but not committed."""
+        """What is applied and not handed over to be committed."""
         return self._batch.pending()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether :meth:`commit_ahead` has begun something that :meth:`settle` has not waited for."""
+        return self._flight is not None
 
     @property
     def fallbacks(self) -> int:
@@ -124,6 +139,8 @@ class Applier:
             self._batch.add(transaction)
 
     def _collect(self, transaction: Transaction) -> None:
+        self._ahead.wait()  # those who look at the changes ask the server
+        self._wants_values = True
         if self._watch:
             self._watch.begin(transaction)
         for message in self._collector.add(self._audit.changes(transaction), transaction.bytes):
@@ -142,9 +159,9 @@ class Applier:
         :raises Fenced: another worker has taken the stream over; nothing was committed.
         :raises CarveoutError: as for :meth:`apply`.
         """
-        batch = self._batch
+        durable, batch = self.settle(), self._batch
         if not batch.transactions:
-            return self.position.end_lsn
+            return durable
         with self._all_or_nothing():
             self._collector.flush()
             kill_point("apply.rows_written")
@@ -154,14 +171,36 @@ class Applier:
             markers.store(self._conn, self._stream.context, batch.markers)
             if any(marker.kind == markers.FENCE for marker in batch.markers):
                 self._writer.recent.store(self._conn, self._stream.context)
-            self._advance(replace(
-                self.position, end_lsn=batch.end_lsn, source_time=batch.source_time,
-                ordinal=self.position.ordinal if ordinal is None else ordinal,
-            ))  # fmt: skip
+            self._advance(self._reached(batch, ordinal))
         self.markers = batch.markers
         self._writer.committed()
         if self._watch:
             self._watch.committed()
+        return self.position.end_lsn
+
+    def commit_ahead(self, ordinal: int | None = None) -> None:
+        """Begin to commit the batch: the next one can be applied meanwhile, and :meth:`settle` tells the outcome.
+
+        It is :meth:`commit` itself where something waits for the outcome or looks at the changes. What was begun
+        before is settled first. Raises as :meth:`commit` does, then or at any later call.
+        """
+        self.settle()
+        if self._wants_values or not self._batch.transactions:
+            self.commit(ordinal)
+            return
+        with self._all_or_nothing():
+            to = self._reached(self._batch, ordinal)
+            self._collector.flush_ahead()
+            self._ahead.start(partial(self._finish, to))
+        self._flight, self._batch = to, Batch(to.end_lsn)
+
+    def settle(self) -> int:
+        """Wait for what :meth:`commit_ahead` has begun, and return the durable end LSN; raises as it does."""
+        if self._flight is not None:
+            with self._all_or_nothing():
+                self._ahead.wait()
+            self.position, self._flight = self._flight, None
+            self.markers = []
         return self.position.end_lsn
 
     def idle(self, lsn: int, ordinal: int | None = None) -> int | None:
@@ -171,7 +210,7 @@ class Applier:
         :param ordinal: as for :meth:`commit`.
         :returns: the durable LSN, or None where something is open or the last move was a moment ago.
         """
-        if self._batch.transactions:
+        if self._batch.transactions or self.is_writing:
             return None
         ahead, now = lsn - self.position.end_lsn, time.monotonic()
         if ahead <= 0:
@@ -187,6 +226,7 @@ class Applier:
 
     def store_recent_keys(self) -> None:
         """Store the keys changed last on the closed side; only where nothing is pending."""
+        self.settle()
         with self._all_or_nothing():
             self._writer.recent.store(self._conn, self._stream.context)
             self._conn.commit()
@@ -194,18 +234,39 @@ class Applier:
     def close(self) -> None:
         """Roll back what is open and disconnect; safe to call twice."""
         self._is_open = False
+        if self._ahead.is_busy:
+            with contextlib.suppress(psycopg.Error):  # it has ended by itself, or its connection broke
+                self._conn.cancel_safe(timeout=_CANCEL_S)
+        self._ahead.end()
         self._conn.close()
         if self._watch:
             self._watch.close()
 
+    def _reached(self, batch: Batch, ordinal: int | None) -> Position:
+        """The position once ``batch`` is committed."""
+        return replace(
+            self.position, end_lsn=batch.end_lsn, source_time=batch.source_time,
+            ordinal=self.position.ordinal if ordinal is None else ordinal,
+        )  # fmt: skip
+
     def _advance(self, to: Position) -> None:
         """Write the position, commit, and only then believe it."""
+        self._store(to)
+        self.position = to
+        self._batch = Batch(to.end_lsn)
+        self._wants_values = False
+
+    def _finish(self, to: Position) -> None:
+        """The end of a batch of which only rows are to be written."""
+        kill_point("apply.rows_written")
+        self._store(to)
+        self._writer.committed()
+
+    def _store(self, to: Position) -> None:
         position.advance(self._conn, self._stream, self._owner, to.end_lsn, to.source_time, to.ordinal)
         kill_point("apply.before_commit")
         self._conn.commit()
         kill_point("apply.after_commit")
-        self.position = to
-        self._batch = Batch(to.end_lsn)
 
     def _require_open(self) -> None:
         if not self._is_open:

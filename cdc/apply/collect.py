@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 
+from cdc.apply.ahead import Ahead
 from cdc.apply.compact import Entry
 from cdc.apply.plan import Plan
 from cdc.apply.plans import Plans
@@ -20,10 +22,17 @@ class Collector:
     """Rows wait in logs, one per table and in source order; a full chunk or a TRUNCATE writes them all."""
 
     def __init__(
-        self, plans: Plans, writer: Writer, max_rows: int, max_bytes: float, watch: Watch | None = None
+        self,
+        plans: Plans,
+        writer: Writer,
+        ahead: Ahead,
+        max_rows: int,
+        max_bytes: float,
+        watch: Watch | None = None,
     ) -> None:
         self._plans = plans
         self._writer = writer
+        self._ahead = ahead
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._watch = watch
@@ -44,7 +53,8 @@ class Collector:
         source = iter(changes)
         while some := list(islice(source, _SLICE)):
             yield from self._collect(self._watch.shown(some) if self._watch else some)
-            self._count(len(some), sum(map(_weight, some)) if is_large else 0)
+            if self._is_full(len(some), sum(map(_weight, some)) if is_large else 0):
+                self.flush()
         if not is_large:
             self._bytes += total_bytes
 
@@ -54,26 +64,42 @@ class Collector:
         source = iter(packed.records)
         while some := list(islice(source, _SLICE)):
             self._collect_packed(some, packed.decoder)
-            self._count(len(some), sum(map(len, some)) if is_large else 0)
+            if self._is_full(len(some), sum(map(len, some)) if is_large else 0):
+                self.flush_ahead()
         if not is_large:
             self._bytes += total_bytes
 
     def flush(self) -> None:
         """Write everything that was collected."""
+        self._ahead.wait()
         if self._watch:
             self._watch.before_write()
-        for plan, log in self._logs.items():
-            self._writer.write(plan, log)
-        self._logs.clear()
+        self._write(self._taken())
+
+    def flush_ahead(self) -> None:
+        """Have everything written while the next rows are collected; waits for what was to be written before.
+
+        Not where somebody watches: that one uses the same connection.
+        """
+        self._ahead.wait()
+        self._ahead.start(partial(self._write, self._taken()))
+
+    def _taken(self) -> dict[Plan, list[Entry]]:
+        logs, self._logs = self._logs, {}
         self._by_relation.clear()
         self._by_head.clear()
         self._rows = self._bytes = 0
+        return logs
 
-    def _count(self, rows: int, size: int) -> None:
+    def _write(self, logs: Mapping[Plan, list[Entry]]) -> None:
+        for plan, log in logs.items():
+            self._writer.write(plan, log)
+
+    def _is_full(self, rows: int, size: int) -> bool:
+        """Count what was collected; whether the chunk must be written before more comes."""
         self._rows += rows
         self._bytes += size
-        if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
-            self.flush()
+        return self._rows >= self._max_rows or self._bytes >= self._max_bytes
 
     def _collect_packed(self, records: Iterable[bytes], decoder: RecordDecoder) -> None:
         if decoder.relations is not self._relations:
@@ -107,6 +133,8 @@ class Collector:
         log = self._by_relation.get(relation)
         if log is None:
             before = self._plans.latest(relation.table)
+            if self._plans.known(relation) is None:
+                self._ahead.wait()  # the server is asked next
             plan = self._plans.of(relation)
             if before is not None and before is not plan and before in self._logs:
                 self.flush()

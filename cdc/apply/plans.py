@@ -42,13 +42,18 @@ class Plans:
         """The plan that the table's changes have had so far."""
         return self._latest.get(table)
 
+    def known(self, relation: Relation) -> Plan | None:
+        """The plan for ``relation`` where it is that of its table so far; the server is not asked."""
+        plan = self._latest.get(relation.table)
+        return plan if plan is not None and _same(plan.relation, relation) else None
+
     def of(self, relation: Relation) -> Plan:
         """The plan for ``relation``.
 
         :raises SchemaMismatch: the closed side does not have such a table, or the context does not.
         """
-        plan = self._latest.get(relation.table)
-        if plan is None or not _same(plan.relation, relation):
+        plan = self.known(relation)
+        if plan is None:
             plan = self._latest[relation.table] = self._make(relation)
         return plan
 

@@ -53,6 +53,7 @@ class Stream:
         self._ordinal: int | None = None  # the source's sub-position of what is applied
         self._rows = 0
         self._transactions = 0
+        self._committing = 0, 0.0  # rows of the last commit, and when it was begun
 
     def run(self) -> None:
         """Follow the open side until ``signals.stop`` is set.
@@ -89,7 +90,7 @@ class Stream:
                 return True
             self._handle(event)
             if self._applier.is_due():
-                self._commit()
+                self._commit_ahead()
             if event is None:
                 self._source.request_idle()
         self._commit()
@@ -105,7 +106,7 @@ class Stream:
         # An open batch waits for company until its age makes it due: a commit costs more than a row.
         self._handle(self._take(self._options.batch_age_ms / 2000 if self._applier.pending else POLL_S))
         if self._applier.is_due():
-            self._commit()
+            self._commit_ahead()
 
     def _handle(self, event: Event | None) -> None:
         match event:
@@ -113,6 +114,7 @@ class Stream:
                 self._ask_idle()
             case Idle(lsn=lsn):
                 if not self._applier.pending:
+                    self._settle()
                     if (durable := self._applier.idle(lsn, event.ordinal or None)) is not None:
                         self._source.acknowledge(durable)
                     self._report(behind_s=0.0)
@@ -123,7 +125,7 @@ class Stream:
                 self._transactions += 1
 
     def _apply(self, transaction: Transaction) -> None:
-        others_wait = bool(self._applier.pending)
+        others_wait = bool(self._applier.pending) or self._applier.is_writing
         try:
             self._applier.apply(transaction)
         except CarveoutError:
@@ -142,21 +144,43 @@ class Stream:
             event, self._next = self._next, None
             return event
         try:
+            if self._applier.is_writing:
+                if (waiting := self._source.poll(0)) is not None:
+                    return waiting
+                self._settle()  # nothing else to do
             return self._source.poll(timeout_s)
         except CarveoutError:
             self._commit()  # what came before is whole, and may not fit any more once the cause is mended
             raise
 
     def _commit(self) -> None:
+        """Make durable what is applied."""
+        self._commit_ahead()
+        self._settle()
+
+    def _commit_ahead(self) -> None:
+        """Begin to make it durable; where there is more to apply, that goes on meanwhile."""
+        self._settle()
         if not self._applier.pending:
             return
-        rows, started = self._applier.pending.rows, time.monotonic()
-        self._source.acknowledge(self._applier.commit(self._ordinal))
+        self._committing = self._applier.pending.rows, time.monotonic()
+        self._applier.commit_ahead(self._ordinal)
+        if not self._applier.is_writing:
+            self._committed()
+
+    def _settle(self) -> None:
+        if self._applier.is_writing:
+            self._applier.settle()
+            self._committed()
+
+    def _committed(self) -> None:
+        position, (rows, started) = self._applier.position, self._committing
+        self._source.acknowledge(position.end_lsn)
         if any(marker.kind == FENCE for marker in self._applier.markers):
             _log.info("context %s: the fence marker was applied; waiting for the switch", self._context)
             self._signals.halted.set()
-        if at := self._applier.position.source_time:
-            self._report(behind_s=max(0.0, time.time() - at.timestamp()))
+        if position.source_time:
+            self._report(behind_s=max(0.0, time.time() - position.source_time.timestamp()))
         if self._signals.rows_per_s:
             self._signals.stop.wait(max(0.0, rows / self._signals.rows_per_s - (time.monotonic() - started)))
 
