@@ -80,13 +80,18 @@ def key_reader(places: Sequence[int]) -> Callable[[bytes], Any]:
 
     def read(record: bytes) -> Any:
         try:
-            return pick(values(record, _COLUMNS, needed)[0])
+            row, end = values(record, _COLUMNS, needed)
+            if end > len(record):
+                raise Misfit(f"a value would end at byte {end}")
+            return pick(row)
         except MISFITS as error:
             raise malformed(record, error) from error
 
     def read_first(record: bytes) -> Any:
-        if record[_COLUMNS : _COLUMNS + 4] == _SHORT_TEXT and (end := _FIRST + record[_FIRST - 1]) <= len(record):
-            return record[_FIRST:end]
+        if len(record) >= _FIRST and record[_COLUMNS : _FIRST - 1] == _SHORT_TEXT:
+            end = _FIRST + record[_FIRST - 1]
+            if end <= len(record):
+                return record[_FIRST:end]
         return read(record)
 
     return read_first if needed == 1 else read

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 from cdc.events import (
     UNCHANGED,
@@ -23,6 +25,7 @@ from cdc.events import (
     Update,
     Value,
 )
+from cdc.source.assembler import Assembler
 from contexts.databases import Connection
 from contexts.model import TableName
 
@@ -129,13 +132,21 @@ class Slot:
     def __init__(self, conn: Connection, publication: str, name: str) -> None:
         self._conn, self._publication, self._name = conn, publication, name
         self._decoder = Decoder()
+        self._assembler = Assembler(Path(), 1 << 30, 0)
         conn.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
 
     def read(self) -> list[Transaction]:
-        """The transactions that were committed since the last call."""
+        """The transactions that were committed since the last call, as values only."""
+        return [replace(transaction, packed=None) for transaction in self.read_packed()]
+
+    def read_packed(self) -> list[Transaction]:
+        """The same, also in the packed form, as the source that runs in production makes it."""
         rows = self._conn.execute(
             "SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL,"
             " 'proto_version', '1', 'publication_names', %s, 'messages', 'true')",
             (self._name, self._publication),
         )
-        return self._decoder.decode(row[0] for row in rows)
+        messages = [row[0] for row in rows]
+        assembled = [found for message in messages if (found := self._assembler.receive(message))]
+        decoded = self._decoder.decode(messages)
+        return [replace(one, packed=other.packed) for one, other in zip(decoded, assembled, strict=True)]

@@ -147,17 +147,22 @@ def test_any_history(world: World, shape: Shape, monkeypatch: pytest.MonkeyPatch
         few=st.sampled_from([0, 0, 2, 1 << 30]),
         batch_rows=st.sampled_from([2, 7, 1000]),
         every=st.integers(1, 6),
+        packed=st.booleans(),
+        ahead=st.booleans(),
     )
-    def check(history: list[list[str]], few: int, batch_rows: int, every: int) -> None:
+    def check(history: list[list[str]], few: int, batch_rows: int, every: int, packed: bool, ahead: bool) -> None:
         monkeypatch.setattr(writer, "FEW", few)
         world.applier.close()
         applier = world.open(options=Options(batch_rows=batch_rows))
         for transaction in history:
             run(world.shared, transaction)
-        for number, committed in enumerate(world.read(), 1):
+        for number, committed in enumerate(world.slot.read_packed() if packed else world.read(), 1):
             applier.apply(committed)
             if number % every == 0:
-                applier.commit()
+                if ahead:
+                    applier.commit_ahead()
+                else:
+                    applier.commit()
         applier.commit()
         world.same()
 
