@@ -13,14 +13,16 @@ from bench import apply, copy, diff, gate, read, report, verify
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
-    "copy": lambda bench, args: copy.contest(bench, args.rows, args.rounds, args.jobs),
-    "read": lambda bench, args: read.contest(bench, args.rows, args.transactions, args.rounds),
-    "apply": lambda bench, args: apply.small(bench, args.rows, args.transactions, args.rounds),
-    "apply-large": lambda bench, args: apply.large(bench, args.rows, args.changes, args.rounds),
-    "gate": lambda bench, args: gate.contest(bench, args.transactions, args.rounds),
-    "diff": lambda bench, args: diff.contest(bench, args.rows, 0, args.rounds),
-    "verify-cost": lambda bench, args: verify.contest(bench, args.rows, args.transactions, args.rounds),
-    "diff-10": lambda bench, args: diff.contest(bench, args.rows, 10, args.rounds),
+    "copy": lambda bench, args: copy.contest(bench, args.rows or 2_000_000, args.rounds, args.jobs),
+    "read": lambda bench, args: read.contest(bench, args.rows or 500_000, args.transactions or 200_000, args.rounds),
+    "apply": lambda bench, args: apply.small(bench, args.rows or 500_000, args.transactions or 200_000, args.rounds),
+    "apply-large": lambda bench, args: apply.large(bench, args.rows or 500_000, args.changes, args.rounds),
+    "gate": lambda bench, args: gate.contest(bench, args.transactions or 40_000, args.rounds),
+    "diff": lambda bench, args: diff.contest(bench, args.rows or 2_000_000, 0, args.rounds),
+    "verify-cost": lambda bench, args: verify.contest(
+        bench, args.rows or 500_000, args.transactions or 40_000, args.rounds
+    ),
+    "diff-10": lambda bench, args: diff.contest(bench, args.rows or 2_000_000, 10, args.rounds),
 }
 
 
@@ -40,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench", description="Alternating rounds against other tools.")
     parser.add_argument("job", nargs="*", metavar="|".join(_JOBS), help="what to compare (all)")
-    parser.add_argument("--rows", type=int, default=500_000, help="rows of the large table (%(default)s)")
-    parser.add_argument("--transactions", type=int, default=40_000, help="transactions of 5 rows (%(default)s)")
-    parser.add_argument("--changes", type=int, default=200_000, help="rows of the one large one (%(default)s)")
+    parser.add_argument("--rows", type=int, help="rows of the large table (500,000 to 2,000,000, by job)")
+    parser.add_argument("--transactions", type=int, help="transactions (40,000 or 200,000, by job)")
+    parser.add_argument("--changes", type=int, default=1_000_000, help="rows of the one large one (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every contestant (%(default)s)")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes (%(default)s)")
     parser.add_argument("--source", type=int, default=16, metavar="MAJOR", help="source server (%(default)s)")

@@ -41,12 +41,16 @@ def contestants(bench: Rig) -> list[Contestant]:
 
 
 def native(ends: Ends) -> Details:
-    """Enable the subscription and wait until the last transaction has arrived."""
+    """Enable the subscription and wait until the last transaction has arrived; timed once it receives."""
     with data.connect(ends.target) as conn:
+        begun = time.perf_counter()
         conn.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(SUBSCRIPTION)))
+        while not data.receiving(conn):
+            time.sleep(_POLL_S)
+        opened = time.perf_counter()
         while not data.finished(conn):
             time.sleep(_POLL_S)
-    return {}
+    return {"seconds": time.perf_counter() - opened, "startup_s": opened - begun}
 
 
 def _subscribe(bench: Rig, options: str) -> None:

@@ -48,6 +48,11 @@ def finished(conn: psycopg.Connection) -> bool:
     return conn.execute(_SQL["finished"]).fetchone() is not None
 
 
+def receiving(conn: psycopg.Connection) -> bool:
+    """Whether the target's subscription has received something."""
+    return conn.execute(_SQL["receiving"]).fetchone() is not None
+
+
 def log_end(url: str) -> int:
     """Where the server's log ends now."""
     with connect(url) as conn:

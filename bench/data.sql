@@ -96,3 +96,6 @@ UPDATE public.wallet SET note = 'finish' WHERE id = 1;
 
 -- name: finished
 SELECT 1 FROM public.wallet WHERE id = 1 AND note = 'finish';
+
+-- name: receiving
+SELECT 1 FROM pg_catalog.pg_stat_subscription WHERE received_lsn IS NOT NULL;

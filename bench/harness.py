@@ -130,6 +130,7 @@ class Comparison:
             "units": self.units,
             "setting": self.setting,
             "median_s": {name: round(self.median(name), 3) for name in self.rounds},
+            "ratio": {name: round(self.median(name) / self.median(next(iter(self.rounds))), 3) for name in self.rounds},
             "rounds": {name: [asdict(one) for one in rounds] for name, rounds in self.rounds.items()},
         }
 

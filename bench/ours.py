@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -117,20 +118,23 @@ def read(ends: Ends) -> Details:
 
 
 def apply(ends: Ends) -> Details:
-    """The worker's stream, until the position has passed the end of the backlog."""
+    """The worker's stream, until the position has passed the end of the backlog; timed once it is open."""
     shared, service = sides(ends)
     context = _context(ends)
     last = data.log_end(ends.source)
     names, options = context.table_names, context.options
     collect_rarely()  # as the worker's process does
+    begun = time.perf_counter()
     with (
         closing(Applier(service, STREAM, names, options, owner=uuid.uuid4())) as applier,
         _source(ends, context, applier.position) as source,
     ):
+        opened = time.perf_counter()
         Stream(
             source, applier, context=context.name, open_=shared, closed=service, options=options, signals=Signals()
         ).catch_up(last)
-        return {"fallbacks": applier.fallbacks}
+        seconds = time.perf_counter() - opened
+        return {"seconds": seconds, "startup_s": opened - begun, "fallbacks": applier.fallbacks}
 
 
 def sides(ends: Ends) -> tuple[Database, Database]:

@@ -13,7 +13,7 @@ from bench.harness import Comparison
 
 #: Below this share of other processes, the times can be believed.
 _QUIET = 0.05
-_HEAD = ("", "median s", "min - max", "ratio", "rows/s", "CPU s client/source/target", "peak MB c/s/t")
+_HEAD = ("", "median s", "min - max", "ratio", "rows/s", "CPU s client/source/target", "client share", "peak MB c/s/t")
 
 
 def table(comparison: Comparison) -> str:
@@ -22,7 +22,14 @@ def table(comparison: Comparison) -> str:
     rows = [_HEAD, *(_row(comparison, name, base) for name in comparison.rounds)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{comparison.job}: {comparison.units:,} rows, {comparison.setting}", *lines, *_busy(comparison)])
+    return "\n".join(
+        [
+            f"{comparison.job}: {comparison.units:,} rows, {comparison.setting}",
+            *lines,
+            *_startup(comparison),
+            *_busy(comparison),
+        ]
+    )
 
 
 def write_json(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -31,6 +38,17 @@ def write_json(path: Path, comparisons: Sequence[Comparison]) -> None:
     content = {"machine": machine, "comparisons": [one.as_json() for one in comparisons]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _startup(comparison: Comparison) -> list[str]:
+    """What was left out of the times, where a contestant says so."""
+    started = {
+        name: statistics.median(one.details["startup_s"] for one in rounds)
+        for name, rounds in comparison.rounds.items()
+        if all("startup_s" in one.details for one in rounds)
+    }
+    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in started.items())
+    return [f"Start-up, not in the times: {told}."] if told else []
 
 
 def _busy(comparison: Comparison) -> list[str]:
@@ -51,6 +69,7 @@ def _row(comparison: Comparison, name: str, base: float) -> tuple[str, ...]:
         f"{median / base:.2f}",
         f"{comparison.units / median:,.0f}",
         _by_process([one.cpu_s for one in rounds], ".1f"),
+        f"{statistics.median(one.cpu_s['client'] / (sum(one.cpu_s.values()) or 1) for one in rounds):.0%}",
         _by_process([one.peak_mb for one in rounds], ".0f"),
     )
 
