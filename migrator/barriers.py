@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import sql
 
@@ -15,10 +16,14 @@ from contexts.model import Context
 from migrator.control import intents, locks, migrations
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
-from validations.barrier import Barrier, Snapshot
+from validations.barrier import Barrier, Barriers, Snapshot
+from validations.snapshots import Rewritten
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0
+_TRIES = 5  # of barriers, where an application truncates its tables
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class BarrierFailed(CarveoutError):
@@ -101,6 +106,21 @@ class WorkerBarriers:
                     next_step=f"carveout status {self._context.name}",
                 )
             next(conn.notifies(timeout=1.0, stop_after=1), None)
+
+
+def at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], _T]) -> _T:
+    """What ``ask`` answers at a barrier; at the next one where a table was truncated under its snapshots.
+
+    :raises Rewritten: at each of them, so an application truncates its tables all the time.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            with barriers() as barrier:
+                return ask(barrier)
+        except Rewritten as error:
+            _log.info("%s; the next barrier is taken", error)
+    with barriers() as barrier:
+        return ask(barrier)
 
 
 def _import(stack: ExitStack, database: Database, snapshot: str) -> Snapshot:

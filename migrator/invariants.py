@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +10,16 @@ from contexts.databases import Database, Databases
 from contexts.errors import ConfigError
 from contexts.model import Context
 from migrator import references
-from migrator.barriers import WorkerBarriers
+from migrator.barriers import WorkerBarriers, at_a_barrier
 from migrator.control import migrations
-from validations.barrier import Barrier, Barriers
+from validations.barrier import Barrier
 from validations.history import replay
 from validations.invariants import files
 from validations.invariants.model import Checked, Invariant, Limits, Outcome, Result, State, Violation
 from validations.invariants.reading import keys
 from validations.invariants.run import check
 from validations.references.declared import declared as declared_references
-from validations.snapshots import Rewritten
 from validations.state import invariants as stored
-
-_TRIES = 5  # of barriers, where an application truncates its tables all the time
-_log = logging.getLogger(__name__)
 
 
 def run(
@@ -48,7 +42,7 @@ def run(
         more += replay.check(context, epoch, barrier, both.service, limits)
         return replace(checked, results=checked.results + more)
 
-    checked = _at_a_barrier(WorkerBarriers(context, both), ask)
+    checked = at_a_barrier(WorkerBarriers(context, both), ask)
     stored.save(both.service, verification, checked)
     return checked
 
@@ -56,17 +50,6 @@ def run(
 def _made(context: Context) -> tuple[Invariant, ...]:
     """The invariants that follow from the declaration: references and versions."""
     return declared_references(context) + replay.declared(context)
-
-
-def _at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], Checked]) -> Checked:
-    for _ in range(_TRIES - 1):
-        try:
-            with barriers() as barrier:
-                return ask(barrier)
-        except Rewritten as error:
-            _log.info("%s; the next barrier is taken", error)
-    with barriers() as barrier:
-        return ask(barrier)
 
 
 def why_not_proven(context: Context, service: Database, verification: int) -> str | None:

@@ -11,9 +11,10 @@ from cdc.lsn import format_lsn
 from contexts.databases import Database, Databases
 from contexts.errors import ConfigError, ExitCode
 from contexts.model import Context, Side
-from migrator.barriers import WorkerBarriers
+from migrator.barriers import WorkerBarriers, at_a_barrier
 from migrator.control import migrations
 from validations import state
+from validations.barrier import Barrier
 from validations.snapshots import exported
 from validations.state import suites as stored
 from validations.state.store import Verifications
@@ -91,8 +92,8 @@ def _store(context: Context, both: Databases, checked: Checked) -> None:
         detail = {"suites": len(checked.suites), "passed": checked.passed}
         migrations.record(conn, context.name, "suites", detail)
     state.install(both.service)
-    latest = Verifications(both.service, context.name).latest()
-    if latest is not None and latest.finished_at is not None and latest.open_side is migration.open_side:
+    latest = Verifications(both.service, context.name).latest(finished=True)
+    if latest is not None and latest.open_side is migration.open_side:
         stored.save(both.service, latest.verification, checked)
 
 
@@ -135,9 +136,11 @@ def on_both(
     """
     from validations.suites.run import check
 
-    with WorkerBarriers(context, both)() as barrier:
+    def ask(barrier: Barrier) -> Checked:
         snapshots = {barrier.open_side: barrier.open, barrier.open_side.other: barrier.closed}
         return check(snapshots, barrier.lsn, declared, _limits(context, show_values), keep or _forget)
+
+    return at_a_barrier(WorkerBarriers(context, both), ask)
 
 
 def on_one(

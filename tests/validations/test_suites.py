@@ -370,10 +370,14 @@ def test_the_library_keeps_still(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    called: list[object] = []
+    # psycopg connects through libpq: whatever connects through Python is the library.
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: called.append(address))
     query = "SELECT * FROM public.account WHERE id < 0"  # without {batch}: the library prints
     assert one(both, "unexpected_rows_expectation", unexpected_rows_query=query).state is State.MET
     assert one(both, "expect_column_values_to_be_between", column="owner", min_value=1).state is State.ERROR
     assert capfd.readouterr() == ("", "")
+    assert called == []
     assert [*tmp_path.rglob("*")] == []
 
 
