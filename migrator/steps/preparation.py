@@ -57,8 +57,8 @@ class ControlSchema:
 
 
 def _install(database: Database) -> None:
+    sides.install(database)  # the first: services that ask at the gate may enter the schema as soon as it is there
     stream_state.install(database)
-    sides.install(database)
     rules.install(database)
     if database.side is Side.SHARED:
         control.install(database)

@@ -29,6 +29,7 @@ from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import NotGated, gated_engine
 from migrator.shims.gate import GateClosed
 from migrator.sides import gate, route, writelock
+from migrator.steps import preparation
 from migrator.switch import settle
 from tests.migrator.moving import TABLES_SQL, Bank
 from tests.test_repo import ROOT
@@ -501,3 +502,21 @@ def test_sqlalchemy_applications_notice_nothing_of_a_cutover_and_a_rollback(
     with pair.shared.connect("test") as conn:
         found = conn.execute("SELECT memo FROM bank.entry WHERE memo IS NOT NULL").fetchall()
     assert sorted(memo for (memo,) in found) == sorted(memo for clerk in clerks for memo in clerk.booked)
+
+
+def test_a_service_may_enter_the_schema_as_soon_as_it_is_there(
+    new_database: Callable[[int, Side], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While ``prepare`` is at work, services ask at the gate: one that was refused there would have failed."""
+    shared = new_database(16, Side.SHARED)
+    seen = []
+
+    def look(database: Database) -> None:
+        with database.connect("test") as conn:
+            usage = "SELECT has_schema_privilege('public', oid, 'USAGE') FROM pg_namespace WHERE nspname = 'carveout'"
+            seen.append(conn.execute(usage).fetchall())
+
+    for other in ("stream_state", "rules", "control"):
+        monkeypatch.setattr(f"migrator.steps.preparation.{other}.install", look)
+    preparation._install(shared)
+    assert seen == [[(True,)]] * 3
