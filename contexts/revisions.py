@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 CONTROL_SCHEMA = "carveout"
+#: Alembic keeps the environment that runs in a global of the process, and a worker has a thread for each context.
+_ALEMBIC = threading.Lock()
 
 
 def engine(database: Database, purpose: str, **settings: str) -> Engine:
@@ -44,6 +47,7 @@ def upgrade(
     """
     settings = {"lock_timeout": f"{lock_timeout_ms}ms"}
     with (
+        _ALEMBIC,
         engine(database, "revisions", **settings).begin() as connection,
         _environment(scripts, target) as environment,
     ):
@@ -68,7 +72,7 @@ def script(database: Database, scripts: Path, *, version_table: str, version_sch
     """The SQL that :func:`upgrade` would run, without running it."""
     at = current(database, version_table=version_table, version_schema=version_schema)
     output = io.StringIO()
-    with _environment(scripts, target, as_sql=True, starting_rev=at) as environment:
+    with _ALEMBIC, _environment(scripts, target, as_sql=True, starting_rev=at) as environment:
         environment.configure(
             dialect_name="postgresql",
             dialect_opts={"paramstyle": "named"},
