@@ -1,0 +1,1 @@
+"""Try, Confirm, Cancel: business transactions that the boundary cuts. Light to import: an application adopts it."""
