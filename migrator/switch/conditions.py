@@ -19,7 +19,7 @@ from migrator.proof import latest_proof, why_not_proven
 from migrator.run import Run
 from migrator.sides import writelock
 from migrator.sides.writelock import LockState
-from migrator.switch import health, markers, sequences
+from migrator.switch import health, markers, sequences, tries
 from migrator.traffic.traffic import Traffic
 from migrator.watch import fence
 from validations.parity.grants import grants
@@ -133,6 +133,10 @@ def _prepared_transactions(run: Run, from_side: Side, _to: Side) -> Iterable[str
         yield f"prepared transaction {gid!r} on the {from_side} side holds locks on the tables"
 
 
+def _overdue_tries(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
+    return tries.overdue(run, from_side)
+
+
 def _proof(run: Run, from_side: Side, _to: Side) -> Iterable[str]:
     if reason := why_not_proven(run, from_side):
         yield f"{reason} (carveout verify {run.name})"
@@ -169,6 +173,7 @@ CONDITIONS: Sequence[Condition] = (
     _grants,
     _schema,
     _prepared_transactions,
+    _overdue_tries,
     _proof,
     _rogue_writes,
 )

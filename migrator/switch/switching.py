@@ -11,7 +11,7 @@ from migrator.control import locks
 from migrator.lifecycle import State, require_state
 from migrator.lockstep import phase
 from migrator.run import Run
-from migrator.switch import conditions, lastcheck, procedure
+from migrator.switch import conditions, lastcheck, procedure, tries
 from migrator.switch.moves import SwitchReport, Terms
 from migrator.traffic import traffic
 
@@ -43,6 +43,7 @@ def switch_together(runs: Sequence[Run], to_side: Side, terms: Terms = NO_TERMS)
     for run in runs:
         if run.migration().state is State.LOCKSTEP:
             phase.leave(run, "cutover")
+        tries.drain(run, to_side.other)
     with ExitStack() as stack:
         checks = [stack.enter_context(lastcheck.prepared(run, to_side.other, to_side)) for run in runs]
         parts = [(run, check.compare) for run, check in zip(runs, checks, strict=True)]
