@@ -181,8 +181,15 @@ class Stream:
             self._signals.halted.set()
         if position.source_time:
             self._report(behind_s=max(0.0, time.time() - position.source_time.timestamp()))
-        if self._signals.rows_per_s:
-            self._signals.stop.wait(max(0.0, rows / self._signals.rows_per_s - (time.monotonic() - started)))
+        self._keep_rate(rows, started)
+
+    def _keep_rate(self, rows: int, started: float) -> None:
+        """Wait until ``rows`` since ``started`` are no more than the rate allows, as it stands at each moment."""
+        while (rate := self._signals.rows_per_s) and not self._signals.stop.is_set():
+            left = rows / rate - (time.monotonic() - started)
+            if left <= 0:
+                return
+            self._signals.stop.wait(min(left, POLL_S))
 
     def _report(self, *, behind_s: float) -> None:
         """Publish where the stream stands; ``behind_s`` compares the source's clock with ours."""

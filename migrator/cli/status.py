@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ WATCH_S = 2.0
 def status(context_name: str | None, project_dir: Path | None, as_json: bool, watch: bool) -> None:
     """Show state, worker, lag, proof and what to run next, of one CONTEXT or all."""
     project = load_project(project_dir)
+    with suppress(KeyboardInterrupt):
+        _show(project, context_name, as_json, watch)
+
+
+def _show(project: Project, context_name: str | None, as_json: bool, watch: bool) -> None:
     while True:
         chosen = [load_context(project, context_name)] if context_name else list(load_contexts(project).values())
         found = [_read(project, context) for context in chosen]
