@@ -167,6 +167,8 @@ def test_the_numbers_of_the_charts_stand_there_as_text() -> None:
 ALL = (
     "document.head.insertAdjacentHTML('beforeend', '<style>section { content-visibility: visible !important }</style>')"
 )
+#: A phone and a desk; with the hostile page the smallest phone and a tablet, too.
+WIDTHS = ((375, 1280), (320, 375, 768, 1280))
 #: How far the page is wider than its window, and what in it could run or be fetched.
 LAYOUT = """
 const root = document.documentElement;
@@ -185,7 +187,7 @@ def test_a_browser_lays_it_out_on_a_phone_and_on_paper(tmp_path: Path) -> None:
         for name, shown in pages.items():
             file = tmp_path / f"{name}.html"
             file.write_text(page.render(shown), encoding="utf-8")
-            for width in (375, 320, 768, 1280):
+            for width in WIDTHS[name == "hostile"]:
                 window.viewport(width, 800, mobile=width < 500)
                 window.open(file)
                 window.ask(ALL)
