@@ -179,6 +179,8 @@ def config(
         "poll.interval.ms": "20",
         "producer.override.compression.type": "lz4",
         "producer.override.max.request.size": str(MAX_RECORD_BYTES),
+        # A killed worker's open transaction holds up its successor, which may not read past it, for so long.
+        "producer.override.transaction.timeout.ms": "15000",
         "producer.override.buffer.memory": str(2 * MAX_RECORD_BYTES),
     }
 
@@ -238,6 +240,43 @@ def offsets(connect: Connect, names: Names) -> list[Any]:
     """The stored places of a connector that is there; empty where it has none."""
     found = connect.call("GET", f"{_path(names)}/offsets")
     return list(found["offsets"]) if found else []
+
+
+def rewind(connect: Connect, names: Names, lsn: int | None = None, timeout_s: float = 60.0) -> None:
+    """Stop the connector, set its place back to the end of a transaction, and let it run again.
+
+    A connector that goes on inside a transaction leaves out the rows that share their position in the log with the
+    last one it sent (those of one COPY); from a transaction's end on it sends everything. The slot keeps what comes
+    after the last end that was acknowledged, so the server must not have been told of a later one than ``lsn``.
+
+    :param lsn: the end of the last whole transaction; None: the last one that the connector knows.
+    :raises ConnectorFailed: it does not stop or does not run again.
+    """
+    path, deadline = _path(names), time.monotonic() + timeout_s
+    connect.call("PUT", f"{path}/stop")
+    while (found := status(connect, names)) is None or found.connector != "STOPPED" or found.tasks:
+        if time.monotonic() > deadline:
+            raise _failed(names, f"it does not stop within {timeout_s:.0f} s")
+        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
+    for one in offsets(connect, names):
+        end = lsn if lsn is not None else one["offset"].get("lsn_commit")
+        body = {"offsets": [{"partition": one["partition"], "offset": _at_end(one["offset"], end)}]}
+        connect.call("PATCH", f"{path}/offsets", body)
+    connect.call("PUT", f"{path}/resume")
+    await_running(connect, names, timeout_s)
+
+
+def _at_end(offset: Mapping[str, Any], end: int | None) -> dict[str, Any] | None:
+    """Debezium's place as it is right after a transaction; None (begin with the slot) where none has ended yet."""
+    if end is None:
+        return None
+    kept = {key: value for key, value in offset.items() if not key.startswith("transaction_")}
+    return {**kept, "lsn": end, "lsn_proc": end, "lsn_commit": end, "messageType": "COMMIT"}
+
+
+def is_inside_a_transaction(connect: Connect, names: Names) -> bool:
+    """Whether the connector's stored place is not the end of a transaction."""
+    return any(one["offset"].get("messageType") != "COMMIT" for one in offsets(connect, names))
 
 
 def apply_kept(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:

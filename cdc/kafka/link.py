@@ -22,12 +22,13 @@ from cdc.state import decisions, placeholder
 from cdc.state.position import Position, StreamId
 from contexts.catalog import Table, read_tables
 from contexts.databases import Database
-from contexts.errors import CarveoutError, RefusedError
+from contexts.errors import CarveoutError, RefusedError, StreamStopped
 from contexts.model import Context, TableName
 
 #: How often the connector is looked at while nothing arrives.
 WATCH_S = 5.0
 _log = logging.getLogger(__name__)
+_BROKEN = "docs/howto/kafka.md says what leads on: with the shared side open, abort, prepare, and a new copy"
 
 
 class ConnectorDown(CarveoutError):
@@ -116,20 +117,43 @@ class Link:
 
         :raises CarveoutError: see :meth:`start` and :class:`KafkaSource`.
         """
-        return self._source(at, self.start(at), watch=rarely(self._require_running))
+        encoding = self.start(at)
+        return self._source(at, encoding, watch=rarely(self._require_running), send_again=self.send_again)
 
     def reader(self, at: Position) -> KafkaSource:
         """A second source beside the worker's, to look at records: it starts and changes nothing."""
         config = connect.current(self.cluster.connect, self.names)
         return self._source(at, Encoding.of(config if config is not None else self.wanted()))
 
-    def _source(self, at: Position, encoding: Encoding, watch: Callable[[], None] = lambda: None) -> KafkaSource:
+    def send_again(self, end_lsn: int) -> None:
+        """Have the connector send again everything that ended after ``end_lsn``.
+
+        :raises StreamStopped: the server has been told that a later transaction is safe, and need not have it any more.
+        """
+        names = self.names
+        with self.open_.connect("stream") as conn:
+            confirmed = slot_status(conn, names.slot).confirmed_flush_lsn
+        if confirmed is None or confirmed > end_lsn:
+            raise StreamStopped(
+                f"connector {names.connector} was restarted inside a transaction and may have left out rows of it,"
+                f" and slot {names.slot} does not have that transaction any more",
+                unchanged="nothing of the transaction was applied",
+                next_step=_BROKEN,
+            )
+        _log.warning("connector %s: set back to the end of the last whole transaction", names.connector)
+        connect.rewind(self.cluster.connect, names, end_lsn)
+
+    def _source(
+        self, at: Position, encoding: Encoding, watch: Callable[[], None] = lambda: None,
+        send_again: Callable[[int], None] | None = None,
+    ) -> KafkaSource:  # fmt: skip
         cluster = self.cluster
         with self.closed.connect("stream") as conn:
             decided = decisions.read(conn, self.stream)
         return KafkaSource(
             cluster.bootstrap, self.names.topic, self.describe, encoding, at, open_side=self.open_,
             plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch, decisions=decided,
+            send_again=send_again,
         )  # fmt: skip
 
     def prove(self, probe: bytes, timeout_s: float) -> None:
@@ -196,9 +220,12 @@ class Link:
         if found is None or not found.has_failed:
             return  # gone, or on its way: what arrives decides
         _log.warning("connector %s has failed, restarting it: %s", names.connector, found.trace)
-        connect.restart(api, names)
         try:
-            connect.await_running(api, names)
+            if connect.is_inside_a_transaction(api, names):
+                connect.rewind(api, names)
+            else:
+                connect.restart(api, names)
+                connect.await_running(api, names)
         except connect.ConnectorFailed as error:
             raise ConnectorDown(error.message, unchanged=error.unchanged, next_step=error.next_step) from error
 

@@ -34,6 +34,8 @@ from contexts.errors import CarveoutError, DatabaseUnreachable, RefusedError, Sc
 from contexts.model import TableName
 
 log = logging.getLogger(__name__)
+#: So many records behind its present end the topic has to hold the transaction that is sent again.
+_SENT_AGAIN_WITHIN = 1_000
 _FETCH_BYTES = 4 << 20
 _PROOF_TIMEOUT_S = 30.0
 _RECORDS_PER_POLL = 500
@@ -56,6 +58,8 @@ class KafkaSource:
     :param options: further options of kafka-python's consumer (security).
     :param watch: called while nothing arrives; raises where nothing can.
     :param decisions: records that are left out or replaced.
+    :param send_again: has the connector send everything again that ended after a position; called where it was
+        restarted inside a transaction; raises where that is too late.
     :raises RefusedError: a column would not arrive whole; names each with its fix.
     :raises StreamStopped: the topic is not the one that the position was read from, or was cut.
     :raises KafkaUnreachable: no broker answered.
@@ -65,7 +69,7 @@ class KafkaSource:
         self, bootstrap: str, topic: str, describe: Callable[[], Mapping[TableName, Table]], encoding: Encoding,
         position: Position, *, open_side: Database | None = None, plain_arrays: Collection[str] = (),
         options: Options | None = None, watch: Callable[[], None] = lambda: None,
-        decisions: Collection[Decision] = (),
+        decisions: Collection[Decision] = (), send_again: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         from kafka import TopicPartition
 
@@ -76,6 +80,9 @@ class KafkaSource:
         self._decoder = Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)
         self._asking: Connection | None = None
         self._decisions = {decision.ordinal: decision for decision in decisions}
+        self._send_again = send_again
+        #: The end of the topic when a broken transaction was found: it may come again before it.
+        self._broken_until: int | None = None
         #: The record at which the stream stopped.
         self.stopped_at: Any = None
         self._buffer: deque[Any] = deque()
@@ -95,6 +102,7 @@ class KafkaSource:
         while True:
             if event := self._decode():
                 return event
+            self._mend()
             rest = max(0.0, deadline - time.monotonic())
             if self._fetch(rest):
                 continue
@@ -155,6 +163,22 @@ class KafkaSource:
             if event:
                 return event
         return None
+
+    def _mend(self) -> None:
+        """Where a transaction is broken and did not come again: have it sent again, or stop."""
+        if not self._decoder.is_broken:
+            self._broken_until = None
+        elif self._broken_until is None:
+            self._broken_until = self.end()
+        elif self.read_to >= self._broken_until:
+            try:
+                if self._send_again is None:
+                    raise StreamStopped("the connector was restarted inside a transaction")
+                self._send_again(self._decoder.end_lsn)
+            except StreamStopped as error:
+                self._stopped = self._at(error, self.read_to)
+                raise self._stopped from error
+            self._broken_until = self.end() + _SENT_AGAIN_WITHIN
 
     def _read(self, record: Any) -> Event | None:
         decision = self._decisions.get(record.offset)

@@ -14,7 +14,9 @@ import pytest
 
 from cdc.events import Event, Idle, Transaction
 from cdc.kafka import connect, jars, topic
+from cdc.kafka.cluster import Cluster
 from cdc.kafka.connect import Connect, Names
+from cdc.kafka.link import Link
 from cdc.kafka.settings import Encoding
 from cdc.kafka.source import KafkaSource
 from cdc.kafka.stack import Stack
@@ -45,9 +47,13 @@ class Stream:
     stack: Stack
     database: Database
     major: int
-    names: Names
+    stream: StreamId
     sources: list[KafkaSource] = field(default_factory=list)
     start_lsn: int = 0
+
+    @property
+    def names(self) -> Names:
+        return Names.of(self.stream)
 
     @property
     def api(self) -> Connect:
@@ -90,9 +96,11 @@ class Stream:
             with self.database.connect("test") as conn:
                 return tables or self.tables(conn)
 
+        cluster = Cluster("", self.stack.bootstrap, self.api, "carveout", -1, frozenset())
+        again = Link(cluster, self.stream, self.database, self.database, ()).send_again
         made = KafkaSource(
             self.stack.bootstrap, self.names.topic, described, self.encoding(), position or self.position(),
-            open_side=self.database, plain_arrays=plain_arrays,
+            open_side=self.database, plain_arrays=plain_arrays, send_again=again,
         )  # fmt: skip
         self.sources.append(made)
         return made
@@ -122,8 +130,7 @@ def new_stream(stack: Stack, new_database: Callable[[int, Side], Database]) -> I
     made: list[Stream] = []
 
     def make(major: int) -> Stream:
-        names = Names.of(StreamId(f"ctx{next(_numbers)}", 1))
-        stream = Stream(stack, new_database(major, Side.SHARED), major, names)
+        stream = Stream(stack, new_database(major, Side.SHARED), major, StreamId(f"ctx{next(_numbers)}", 1))
         with stream.database.connect("test") as conn:
             conn.execute("CREATE SCHEMA app")
         made.append(stream)

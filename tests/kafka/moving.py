@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cdc.kafka import connect, topic
 from cdc.kafka.connect import Connect
 from cdc.kafka.stack import Stack
 from contexts.databases import Databases
@@ -24,3 +25,9 @@ def kafka_bank(folder: Path, pair: Databases, stack: Stack, *, prefix: str, acco
 def api(stack: Stack) -> Connect:
     """Connect's interface."""
     return Connect(stack.connect_url, timeout_s=90)
+
+
+def left(stack: Stack, prefix: str) -> list[str]:
+    """The connectors and topics whose names begin so."""
+    names = [*connect.listed(api(stack)), *topic.listed(stack.bootstrap)]
+    return sorted(name for name in names if name.startswith(f"{prefix}_"))

@@ -6,8 +6,11 @@ is the last byte of the record: for every L that is the boundary of a record, ``
 
 Debezium may send a transaction again after a crash; its ``end_lsn`` then is not beyond the last one's, and it is
 dropped whole. A connector that was restarted *inside* a transaction may have left out rows (rows of one COPY or
-multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show: this stops
-the stream. So does a connector that began anew without its stored place: its first events know of no commit before
+multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show. Such a
+transaction is given out only once it has come again from its beginning, which the positions of its events prove;
+until then :attr:`Decoder.is_broken`, and everything is passed over.
+
+What stops the stream is a connector that began anew without its stored place: its first events know of no commit before
 them, and what its slot does not send again is missing. Where it sends again what was read, nothing can be missing.
 """
 
@@ -24,6 +27,7 @@ from cdc.kafka.decoder.envelope import (
     Headers,
     MessageEvent,
     Nothing,
+    Record,
     RowEvent,
     TruncateEvent,
     Undecodable,
@@ -55,6 +59,9 @@ class _Open:
     only_heartbeats: bool = True
     #: Whether the connector knew of a commit before this transaction: one that began without its place does not.
     knew_before: bool = True
+    #: Positions of the events, and of those that came before it was broken off and sent again.
+    lsns: list[int | None] = field(default_factory=list)
+    before: list[int | None] = field(default_factory=list)
 
 
 class Decoder:
@@ -72,6 +79,7 @@ class Decoder:
         self._envelopes = Envelopes()
         self._open: _Open | None = None
         self._is_continued = is_continued
+        self._broken: _Open | None = None
         self.end_lsn = end_lsn
 
     @property
@@ -79,12 +87,20 @@ class Decoder:
         """Whether no transaction is half read."""
         return self._open is None
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connector was restarted inside a transaction, which has not come again yet."""
+        return self._broken is not None
+
     def record(self, value: bytes | None, headers: Headers, offset: int) -> Event | None:
         """Take the next record; the event that it completes, if any.
 
         :raises StreamStopped: it cannot be read, does not fit the tables, or something is missing before it.
         """
-        match event := self._envelopes.parse(value, headers):
+        event = self._envelopes.parse(value, headers)
+        if self._broken is not None and not self._comes_again(event, self._broken):
+            return None
+        match event:
             case Nothing():
                 return None
             case Boundary(is_end=False):
@@ -96,7 +112,7 @@ class Decoder:
                 self._row(event)
                 return None
             case TruncateEvent():
-                self._truncate(event, self._enter(event))
+                self._truncate(event)
                 return None
             case MessageEvent():
                 return self._message(event, offset + 1)
@@ -114,20 +130,38 @@ class Decoder:
             case Boundary():
                 raise _stopped(f"a record that begins or ends transaction {event.xid} cannot be left out")
             case RowEvent() | TruncateEvent() | MessageEvent() if event.place is not None:
-                self._enter(event).left = None
+                if inside := self._enter(event):
+                    inside.left = None
             case _:
                 return
 
+    def _comes_again(self, event: Record, broken: _Open) -> bool:
+        """Whether the broken transaction begins here once more."""
+        if not isinstance(event, Boundary) or event.is_end or event.xid != broken.xid:
+            return False
+        log.info("transaction %d, inside of which the connector was restarted, comes again", broken.xid)
+        self._open, self._broken = broken, None
+        return True
+
+    def _break(self, inside: _Open) -> None:
+        log.warning("the connector was restarted inside transaction %d", inside.xid)
+        inside.before = max(inside.before, inside.lsns, key=len)
+        self._open, self._broken = None, inside
+
     def _begin(self, event: Boundary) -> None:
+        before: list[int | None] = []
         if self._open is not None:
-            raise _stopped(f"transaction {self._open.xid} has no end: the connector was restarted inside of it")
-        self._open = _Open(event.xid)
+            if self._open.xid != event.xid:
+                self._break(self._open)
+                return
+            before = max(self._open.before, self._open.lsns, key=len)
+        self._open = _Open(event.xid, before=before)
 
     def _end(self, event: Boundary, ordinal: int) -> Event | None:
         done, self._open = self._open, None
         if done is None or done.xid != event.xid:
             raise _stopped(f"the end of transaction {event.xid} came without its beginning")
-        if done.count != event.count or done.left is not None:
+        if done.count != event.count or done.left is not None or done.count < len(done.before):
             raise _stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
         known, self._is_continued = self._is_continued, True
         if event.lsn <= self.end_lsn:
@@ -142,17 +176,22 @@ class Decoder:
             done.xid, event.lsn - 1, event.lsn, done.time_us, done.changes, len(done.changes), done.bytes, ordinal
         )
 
-    def _enter(self, event: RowEvent | TruncateEvent | MessageEvent) -> _Open:
-        """The open transaction, after checking that ``event`` is its next one."""
+    def _enter(self, event: RowEvent | TruncateEvent | MessageEvent) -> _Open | None:
+        """The open transaction, after checking that ``event`` is its next one; None where it is broken off."""
         inside, place = self._open, event.place
+        # Messages carry no run.
+        if inside is not None and event.run and inside.run and event.run != inside.run:
+            self._break(inside)
+            return None
         if place is None or inside is None or place.xid != inside.xid:
             raise _stopped(f"an event of transaction {event.source.xid} came outside of it")
         inside.count += 1
         if place.total_order != inside.count:
             raise _stopped(f"transaction {place.xid}: event {place.total_order} came where {inside.count} was due")
-        # Messages carry no run.
-        if event.run and inside.run and event.run != inside.run:
-            raise _stopped(f"the connector was restarted inside transaction {place.xid}")
+        if inside.count <= len(inside.before) and inside.before[inside.count - 1] != event.source.lsn:
+            self._break(inside)  # it goes on where it was broken off, and does not begin again
+            return None
+        inside.lsns.append(event.source.lsn)
         if inside.left is not None and not (isinstance(event, RowEvent) and event.key_came):
             raise _stopped(f"transaction {place.xid}: a changed key came without its new row")
         if inside.count == 1:
@@ -168,7 +207,9 @@ class Decoder:
                 unchanged="the event was not read",
                 next_step="set snapshot.mode=no_data and send no snapshot signals: the copy brings the rows",
             )
-        inside, table = self._enter(event), self._table(event.source.table)
+        if (inside := self._enter(event)) is None:
+            return
+        table = self._table(event.source.table)
         inside.only_heartbeats, inside.truncate_lsn = False, None
         if event.op == "d" and event.key_left:
             inside.left = event
@@ -176,7 +217,9 @@ class Decoder:
         inside.changes.append(_change(table, event, inside.left))
         inside.left = None
 
-    def _truncate(self, event: TruncateEvent, inside: _Open) -> None:
+    def _truncate(self, event: TruncateEvent) -> None:
+        if (inside := self._enter(event)) is None:
+            return
         relation = self._table(event.source.table).relation
         inside.only_heartbeats = False
         last = inside.changes[-1] if inside.changes else None
@@ -191,7 +234,8 @@ class Decoder:
         if lsn is None:
             raise Undecodable("a message without a position in the log")
         if event.place is not None:
-            inside = self._enter(event)
+            if (inside := self._enter(event)) is None:
+                return None
             inside.only_heartbeats &= event.prefix == HEARTBEAT_PREFIX
             inside.truncate_lsn = None
             inside.changes.append(Message(event.prefix, event.content, lsn))
