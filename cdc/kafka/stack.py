@@ -44,6 +44,8 @@ class Stack:
     heap_mb: int = 384
     broker_port: int = 0
     connect_port: int = 0
+    #: A folder with the jars of a further connector, which are kept apart from the others.
+    plugins: Path | None = None
     #: Seconds from the start to readiness, by process.
     timings: dict[str, float] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -89,7 +91,8 @@ class Stack:
         """Start the Connect worker; its connectors are kept in the broker's topics."""
         self.connect_port = self.connect_port or free_port()
         config = self.folder / "connect.properties"
-        _write_properties(config, connect_settings(self.bootstrap, self.connect_port))
+        plugins = {"plugin.path": str(self.plugins)} if self.plugins else {}
+        _write_properties(config, {**connect_settings(self.bootstrap, self.connect_port), **plugins})
         self._spawn("connect", "org.apache.kafka.connect.cli.ConnectDistributed", config, *CONNECT_JVM)
         self._wait("connect", lambda: _answers(f"{self.connect_url}/health"), deadline)
 
