@@ -140,7 +140,13 @@ def _plain_source(ours: dict[str, str]) -> dict[str, str]:
     """The same connector as a user of the JDBC sink has it: a topic per table, no transaction metadata."""
     dropped = ("transforms", "provide.transaction.metadata", "heartbeat", "exactly.once")
     kept = {key: value for key, value in ours.items() if not key.startswith(dropped)}
-    return {**kept, "topic.prefix": SINK_SOURCE, "slot.name": SINK_SOURCE, "column.propagate.source.type": "nothing"}
+    return {
+        **kept,
+        "topic.prefix": SINK_SOURCE,
+        "slot.name": SINK_SOURCE,
+        "column.propagate.source.type": "nothing",
+        "message.prefix.exclude.list": ".*",
+    }
 
 
 def _backlog(ends: Ends, rows: int) -> int:
