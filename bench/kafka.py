@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.harness import BenchError
 from cdc import state
-from cdc.apply import Applier, types_of
+from cdc.apply import Applier, SourceTypes
 from cdc.kafka import connect, topic
 from cdc.kafka.connect import Connect, Names
 from cdc.kafka.settings import Encoding, lossless
@@ -227,7 +227,7 @@ def _stream(ends: Ends, signals: Signals) -> Iterator[Stream]:
 
     encoding = Encoding.of({**lossless(), "unavailable.value.placeholder": PLACEHOLDER})
     with closing(
-        Applier(service, STREAM, [TABLE], Options(), owner=uuid.uuid4(), source_type=types_of(service))
+        Applier(service, STREAM, [TABLE], Options(), owner=uuid.uuid4(), source=SourceTypes(service, has_tables=False))
     ) as applier:
         source = KafkaSource(ends.bootstrap, NAMES.topic, describe, encoding, applier.position, open_side=shared)
         with closing(source):
