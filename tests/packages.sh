@@ -2,7 +2,7 @@
 # Debian packages that some tests use; without one, its tests are skipped (or fail, where CARVEOUT_REQUIRE names the part).
 # As root on Debian the missing ones are installed; elsewhere they are only named.
 set -eu
-packages="spin pgbouncer chromium chromium-driver"
+packages="spin gcc libc6-dev pgbouncer chromium chromium-driver"
 
 command -v dpkg-query >/dev/null 2>&1 || {
   echo "Not a Debian system: tests that need one of these are skipped where it is missing: $packages"
