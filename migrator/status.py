@@ -111,7 +111,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown += _worker_lines(worker)
     elif "worker" in found:
         shown.append("  worker: none has run")
-    shown += [f"  asked: {intent['kind']} ({intent['state']})" for intent in found.get("intents", ())]
+    shown += [_asked(intent) for intent in found.get("intents", ())]
     shown += _proof(found)
     shown += [verifying_line(found["verifying"])] if found.get("verifying") else []
     shown += _rules(found.get("rules"))
@@ -192,6 +192,13 @@ def _watch_lines(watch: dict[str, Any]) -> list[str]:
             f" {watch['last_rogue_at']}: carveout doctor names them"
         )
     return shown + ([f"  the closed side cannot be watched: {watch['error']}"] if watch.get("error") else [])
+
+
+def _asked(intent: dict[str, Any]) -> str:
+    waits = intent["payload"].get("waits")
+    return f"  asked: {intent['kind']} " + (
+        f"to {intent['payload']['to']}: {waits}" if waits else f"({intent['state']})"
+    )
 
 
 def _blocked(switch: dict[str, Any]) -> str:

@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "reads": ("migrator.cli.lockstep", "reads", "Send a share of the reads to the service side."),
     "cutover": ("migrator.cli.switching", "cutover", "Open the service side."),
     "rollback": ("migrator.cli.switching", "rollback", "Open the shared side again, with all writes."),
+    "proceed": ("migrator.cli.switching", "proceed", "Let a switch that is held begin."),
+    "cancel": ("migrator.cli.switching", "cancel", "Withdraw a switch that waits."),
     "complete": ("migrator.cli.lifecycle", "complete", "End the migration and remove the way back."),
     "abort": ("migrator.cli.lifecycle", "abort", "Give up while the shared side is open."),
     "pause": ("migrator.cli.lifecycle", "pause", "Stop copying and applying until resume."),

@@ -57,6 +57,8 @@ NOTES = {
     ),
     "bootstrap-sql": Note("carveout bootstrap-sql wallet --owner wallet_owner"),
     "schema upgrade": Note("carveout schema upgrade wallet --to tables"),
+    "proceed": Note("carveout proceed wallet", (_REFUSED,)),
+    "cancel": Note("carveout cancel wallet", (_REFUSED,)),
     "stragglers": Note("carveout stragglers wallet", (_REFUSED,)),
     "schema check": Note("carveout schema check wallet", (_DIFFERENCES,)),
     "grants check": Note("carveout grants check wallet", (_REFUSED,)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,15 +26,42 @@ from migrator.control import intents, switches
 from migrator.control.intents import Kind
 from migrator.control.switches import Outcome
 from migrator.interrupts import end_as_ctrl_c
-from migrator.switch import settle, switching
+from migrator.switch import settle, switching, waiting
 from migrator.switch.moves import SwitchReport, Terms
+from migrator.switch.waiting import Moment
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _moment_of(_context: click.Context, _parameter: click.Parameter, given: str | None) -> dt.datetime | None:
+    """``--at``: a time of day is today's, or tomorrow's where that has passed; without an offset it is local."""
+    if given is None:
+        return None
+    now = dt.datetime.now().astimezone()
+    try:
+        if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", given):
+            at = dt.datetime.combine(now.date(), dt.time.fromisoformat(given.rjust(5, "0"))).astimezone()
+            return at if at > now else at + dt.timedelta(days=1)
+        at = dt.datetime.fromisoformat(given).astimezone()
+    except ValueError as error:
+        raise click.BadParameter(f"{given!r} is no time: write HH:MM or 2030-01-31T04:00+01:00") from error
+    if at <= now:
+        raise click.BadParameter(f"{given} has passed")
+    return at
 
 
 def _switch_options(function: F) -> F:
     """What ``cutover`` and ``rollback`` share."""
     for decorate in (
+        click.option("--at", "at", metavar="TIME", callback=_moment_of, help="Begin then: HH:MM, or an ISO 8601 time."),
+        click.option("--when-quiet", is_flag=True, help="Begin when the lag is small and no transaction is long."),
+        click.option("--hold", is_flag=True, help="Begin at the word of an operator: carveout proceed."),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Try so often again, with back-off, what went back.",
+        ),
         click.option("--terminate-blockers", is_flag=True, help="End the sessions that stand in the way."),
         click.option("--together", is_flag=True, help="Switch all named contexts in one step, or none of them."),
         json_option,
@@ -46,21 +75,21 @@ def _switch_options(function: F) -> F:
 
 @click.command()
 @_switch_options
-def cutover(context_names: tuple[str, ...], project_dir: Path | None, **options: bool) -> None:
+def cutover(context_names: tuple[str, ...], project_dir: Path | None, **options: Any) -> None:
     """Open the service side: a moment without writes, and a way back that loses nothing."""
     _switch(context_names, project_dir, Side.SERVICE, **options)
 
 
 @click.command()
 @_switch_options
-def rollback(context_names: tuple[str, ...], project_dir: Path | None, **options: bool) -> None:
+def rollback(context_names: tuple[str, ...], project_dir: Path | None, **options: Any) -> None:
     """Open the shared side again, with every write made since the cutover."""
     _switch(context_names, project_dir, Side.SHARED, **options)
 
 
 def _switch(
     names: tuple[str, ...], project_dir: Path | None, to_side: Side, *,
-    dry_run: bool, as_json: bool, together: bool, terminate_blockers: bool,
+    dry_run: bool, as_json: bool, together: bool, terminate_blockers: bool, **moment: Any,
 ) -> None:  # fmt: skip
     set_up_logging(verbose=False)
     end_as_ctrl_c()
@@ -72,7 +101,11 @@ def _switch(
         )
     contexts = [load(project_dir, name) for name in names]
     with driver_of(contexts, "switch", dry_run=dry_run) as runs:
-        report = switching.switch_together(runs, to_side, Terms(terminate_blockers=terminate_blockers))
+        switching.require_states(runs, to_side)
+        report = waiting.at_moment(
+            runs, to_side, Moment() if dry_run else Moment(**moment),
+            lambda: switching.switch_together(runs, to_side, Terms(terminate_blockers=terminate_blockers)),
+        )  # fmt: skip
         warnings = [warning for run in runs for warning in switching.warnings(run)]
     if dry_run:
         return
@@ -143,3 +176,26 @@ def resume(context_name: str, project_dir: Path | None) -> None:
     click.echo(said.get(outcome, ""))
     for name in paused:
         click.echo(f"{name}: the worker goes on")
+
+
+@click.command()
+@context_argument
+@project_option
+def proceed(context_name: str, project_dir: Path | None) -> None:
+    """Let a switch that is held (``cutover --hold``) begin."""
+    _answer(context_name, project_dir, proceed=True)
+
+
+@click.command()
+@context_argument
+@project_option
+def cancel(context_name: str, project_dir: Path | None) -> None:
+    """Withdraw a switch that waits for its moment; one that has begun goes on."""
+    _answer(context_name, project_dir, proceed=False)
+
+
+def _answer(context_name: str, project_dir: Path | None, *, proceed: bool) -> None:
+    context, both = load(project_dir, context_name)
+    with both.shared.connect("answer") as conn:
+        waited = waiting.answer(conn, context.name, proceed=proceed)
+    click.echo(f"{context.name}: the switch, which {waited}, {'goes on' if proceed else 'is cancelled'}")

@@ -22,6 +22,9 @@ class Kind(enum.StrEnum):
     #: Take snapshots of both sides at one position; the worker answers with them.
     BARRIER = "barrier"
 
+    #: Of a driver, not of the worker: a switch that waits for its moment; payload: to, waits, held.
+    SWITCH = "switch"
+
 
 class IntentState(enum.StrEnum):
     """How far the worker has come with it."""
@@ -84,6 +87,15 @@ def answer(conn: Connection, intent: Intent, state: IntentState, result: dict[st
 def open_intents(conn: Connection, context: str) -> list[Intent]:
     """The intents that are not settled, oldest first."""
     return _select(conn, "context = %s AND state IN ('requested', 'accepted')", (context,))
+
+
+def note(conn: Connection, intent: Intent, detail: dict[str, Any]) -> None:
+    """Add to an open intent's payload what ``status`` shall show."""
+    conn.execute(
+        "UPDATE carveout.intent SET payload = payload || %s, updated_at = clock_timestamp()"
+        " WHERE id = %s AND state IN ('requested', 'accepted')",
+        (Jsonb(detail), intent.id),
+    )
 
 
 def read(conn: Connection, intent_id: int) -> Intent:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg import sql
 
 from contexts import sqlfiles
 from contexts.errors import AccessDenied, CarveoutError
@@ -59,8 +60,22 @@ class Blocker:
 
 def on_tables(run: Run, side: Side) -> list[Blocker]:
     """All that hold, or queue for, a lock on the tables that a fence cannot share."""
-    oids = [table.oid for table in run.tables(side)]
-    return [Blocker.of(row) for row in _read(run, side, "blockers", tables=oids)]
+    names = [sql.Identifier(*name).as_string() for name in run.context.table_names]
+    return [Blocker.of(row) for row in _read(run, side, "blockers", tables=names)]
+
+
+def older(run: Run, side: Side) -> list[Blocker]:
+    """Those that are older than an attempt to lock; plain autovacuum does not count: a fence asks it to leave."""
+    age_s = run.context.options.lock_timeout_ms / 1000
+    return [one for one in on_tables(run, side) if one.transaction_s > age_s and one.what != "autovacuum"]
+
+
+def await_no_queue(run: Run, side: Side, *, patience_s: float, terminate: bool) -> None:
+    """Wait until nobody waits for more of a table than we do: behind that one even a look at the table would wait.
+
+    :raises Blocked: names them, and whom they wait for.
+    """
+    _await(run, side, lambda: [one for one in older(run, side) if one.waits_for], patience_s, terminate)
 
 
 def sessions(run: Run, side: Side, pids: Sequence[int]) -> list[Blocker]:
@@ -78,14 +93,15 @@ def shown(found: Iterable[Blocker]) -> str:
 def await_none(run: Run, side: Side, *, patience_s: float, terminate: bool) -> None:
     """Wait until no transaction that is older than a lock attempt stands in the way; takes no lock itself.
 
-    Plain autovacuum does not count: the fence asks it to leave.
-
     :param terminate: end the sessions instead.
     :raises Blocked: names those that are still there after ``patience_s``.
     """
+    _await(run, side, lambda: older(run, side), patience_s, terminate)
+
+
+def _await(run: Run, side: Side, look: Callable[[], list[Blocker]], patience_s: float, terminate: bool) -> None:
     deadline = time.monotonic() + patience_s
-    age_s = run.context.options.lock_timeout_ms / 1000
-    while found := [b for b in on_tables(run, side) if b.transaction_s > age_s and b.what != "autovacuum"]:
+    while found := look():
         if terminate:
             end(run, side, found)
         if time.monotonic() > deadline:

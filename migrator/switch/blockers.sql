@@ -1,5 +1,11 @@
 -- name: blockers
 -- Who keeps a fence's lock (SHARE ROW EXCLUSIVE) from the tables: holders, and those that queue before us for more.
+-- Locks no table itself, and reads no sizes: either would queue, too. A prepared transaction keeps the virtual id of its
+-- session until the server is started again; its lock on its own transaction id tells which one it is.
+WITH RECURSIVE moved AS (
+    SELECT to_regclass(name)::oid AS oid FROM unnest(%(tables)s::text[]) AS name
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN moved ON i.inhparent = moved.oid
+)
 SELECT l.pid, p.gid,
        coalesce(a.usename, a.backend_type, p.owner, '?') AS role,
        coalesce(nullif(a.application_name, ''), '-') AS application,
@@ -13,8 +19,10 @@ SELECT l.pid, p.gid,
        CASE WHEN bool_or(l.granted) THEN '{}' ELSE pg_blocking_pids(l.pid) END AS waits_for
 FROM pg_locks l
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction::text
-WHERE l.locktype = 'relation' AND l.relation = ANY (%(tables)s::oid[])
+LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+    AND own.virtualtransaction = l.virtualtransaction
+LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE l.locktype = 'relation' AND l.relation IN (SELECT oid FROM moved)
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
   AND l.pid IS DISTINCT FROM pg_backend_pid()

@@ -29,6 +29,16 @@ PROBE_S = 10.0
 Condition = Callable[[Run, Side, Side], Iterable[str]]
 
 
+class Passing(str):
+    """A reason that passes by itself."""
+
+
+class NotYet(RefusedError):
+    """Only reasons that pass by themselves are in the way."""
+
+    transient = True
+
+
 def require(runs: Sequence[Run], traffic: Traffic) -> None:
     """Refuse the switch with every reason there is.
 
@@ -40,8 +50,9 @@ def require(runs: Sequence[Run], traffic: Traffic) -> None:
     if not reasons:
         reasons = [reason for run in runs for reason in _probe(run, from_side, to_side)]
     if reasons:
+        passing = all(isinstance(reason, Passing) for reason in reasons)
         names = ", ".join(run.name for run in runs)
-        raise RefusedError(
+        raise (NotYet if passing else RefusedError)(
             f"context {names!r} cannot switch to {to_side}: " + "; ".join(reasons),
             unchanged=f"nothing was changed, the {from_side} side is open",
             next_step=f"carveout status {runs[0].name}",
@@ -63,7 +74,7 @@ def worker_follows(run: Run) -> Iterable[str]:
     elif report.report.get("phase") != "streaming":
         yield f"the worker is {report.report.get('phase')}, not streaming"
     elif (lag := report.report.get("lag_s", 0.0)) > run.context.options.max_lag_s:
-        yield f"the stream is {lag:.1f} s behind (limit {run.context.options.max_lag_s:g} s)"
+        yield Passing(f"the stream is {lag:.1f} s behind (limit {run.context.options.max_lag_s:g} s)")
 
 
 def _worker(run: Run, _from: Side, _to: Side) -> Iterable[str]:
@@ -123,8 +134,10 @@ def _prepared_transactions(run: Run, from_side: Side, _to: Side) -> Iterable[str
     rows: list[Row] = run.executor.read(
         from_side,
         sql.SQL(
-            "SELECT DISTINCT p.gid FROM pg_prepared_xacts p JOIN pg_locks l ON l.pid IS NULL"
-            " AND l.virtualtransaction = '-1/' || p.transaction::text"
+            # It keeps the virtual id of its session until the server is started again.
+            "SELECT DISTINCT p.gid FROM pg_prepared_xacts p"
+            " JOIN pg_locks own ON own.transactionid = p.transaction AND own.pid IS NULL"
+            " JOIN pg_locks l ON l.pid IS NULL AND l.virtualtransaction = own.virtualtransaction"
             " WHERE p.database = current_database() AND l.relation = ANY (%s::oid[])"
         ),
         ([table.oid for table in run.tables(from_side)],),
@@ -159,7 +172,7 @@ def _probe(run: Run, from_side: Side, to_side: Side) -> Iterable[str]:
     try:
         markers.wait_applied(run.databases[to_side], marker, time.monotonic() + PROBE_S)
     except markers.MarkerLost:
-        yield f"a probe did not come through the stream within {PROBE_S:.0f} s"
+        yield Passing(f"a probe did not come through the stream within {PROBE_S:.0f} s")
 
 
 CONDITIONS: Sequence[Condition] = (

@@ -11,7 +11,7 @@ from migrator.control import locks
 from migrator.lifecycle import State, require_state
 from migrator.lockstep import phase
 from migrator.run import Run
-from migrator.switch import conditions, lastcheck, procedure, tries
+from migrator.switch import blockers, conditions, lastcheck, procedure, tries
 from migrator.switch.moves import SwitchReport, Terms
 from migrator.traffic import traffic
 
@@ -38,6 +38,12 @@ def switch(run: Run, to_side: Side, terms: Terms = NO_TERMS) -> SwitchReport:
 def switch_together(runs: Sequence[Run], to_side: Side, terms: Terms = NO_TERMS) -> SwitchReport:
     """Open ``to_side`` of all these contexts in one step, or of none."""
     require_states(runs, to_side)
+    for run in runs:
+        if not run.executor.dry:
+            blockers.await_no_queue(
+                run, to_side.other,
+                patience_s=run.context.options.hold_patience_s, terminate=terms.terminate_blockers,
+            )  # fmt: skip
     led = traffic.declared(runs, to_side.other)
     conditions.require(runs, led)
     for run in runs:
