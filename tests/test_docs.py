@@ -139,3 +139,17 @@ def inline_code() -> Iterator[tuple[str, str]]:
     for page in DOCS:
         for code in re.findall(r"`([^`\n]+)`", page.read_text()):
             yield str(page.relative_to(ROOT)), code
+
+
+def test_every_trap_has_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "traps.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page)
+    assert len(named) > len(rows)
+    assert [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in _test_file(file)] == []
+
+
+def _test_file(name: str) -> str:
+    path = ROOT / "tests" / name
+    return path.read_text() if path.exists() else ""
