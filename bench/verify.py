@@ -57,7 +57,7 @@ class Beside:
         """Begin, and wait until the first one reads."""
         self._over.clear()
         self._rows_before, self._peak_kb, self._failure = self._rows(), 0, ""
-        self._thread = threading.Thread(target=self._loop)
+        self._thread = threading.Thread(target=self._loop, daemon=True)  # a bench that is told to end does not wait
         self._thread.start()
 
     def end(self, _: Rig) -> None:

@@ -72,6 +72,7 @@ def test_a_sample_that_sees_a_difference(bank: Bank) -> None:
 
 
 def test_a_time_limit_ends_it_and_the_next_goes_on(bank: Bank) -> None:
+    run(bank, "verify", "bank")
     stopped = json.loads(run(bank, "verify", "bank", "--time-limit", "0.000001", "--json", expect=3).out)
     assert (stopped["finished_at"], stopped["verdict"], stopped["passed"]) == (None, "incomplete", False)
     assert reason(bank) is None  # the one before stands

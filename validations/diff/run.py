@@ -82,21 +82,14 @@ def diff(
     """
     with store.lock():
         job = _Job(tables_open, tables_closed, options, store, progress, pace)
-        while True:
-            asked_at = dt.datetime.now(dt.UTC)  # the snapshots are younger: a proof never looks fresher than it is
-            with barriers() as barrier:
-                crew = _Crew(job, barrier, asked_at, should_stop, should_pause)
-                if not job.verification:
-                    job.prepare(barrier, names)
-                crew.work()
-            if not job.pending:
-                kill_point("verify.before_result")
-                store.finish(job.verification)
-                break
+        while job.compare_at_a_barrier(barriers, names, should_stop, should_pause):
             while should_pause() and not should_stop():
                 time.sleep(_LOOK_S)
             if should_stop():
                 break
+        else:
+            kill_point("verify.before_result")
+            store.finish(job.verification)
         return store.result(job.verification)
 
 
@@ -115,6 +108,18 @@ class _Job:
     pending: deque[Segment] = field(default_factory=deque)
     _totals: dict[TableName, Counter[str]] = field(default_factory=dict)
     _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def compare_at_a_barrier(
+        self, barriers: Barriers, names: Iterable[TableName], should_stop: Asked, should_pause: Asked
+    ) -> bool:
+        """Compare what one barrier has time for; whether segments are left."""
+        asked_at = dt.datetime.now(dt.UTC)  # the snapshots are younger: a proof never looks fresher than it is
+        with barriers() as barrier:
+            crew = _Crew(self, barrier, asked_at, should_stop, should_pause)
+            if not self.verification:
+                self.prepare(barrier, names)
+            crew.work()
+        return bool(self.pending)
 
     def prepare(self, barrier: Barrier, names: Iterable[TableName]) -> None:
         """Go on with an unfinished verification, or plan and store a new one."""
