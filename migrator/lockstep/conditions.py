@@ -11,6 +11,7 @@ from contexts.model import Side
 from migrator.lockstep import findings
 from migrator.run import Run
 from migrator.switch import conditions
+from validations.history.tables import versioned
 
 
 def require(run: Run) -> None:
@@ -18,7 +19,7 @@ def require(run: Run) -> None:
 
     :raises RefusedError: names them all.
     """
-    reasons = [*_stream(run), *_two_phase(run), *_clean(run), *_census(run)]
+    reasons = [*_stream(run), *_two_phase(run), *_clean(run), *_watched(run), *_census(run)]
     if reasons:
         raise RefusedError(
             f"context {run.name!r} cannot enter lockstep: " + "; ".join(reasons),
@@ -40,6 +41,13 @@ def _two_phase(run: Run) -> Iterable[str]:
 def _clean(run: Run) -> Iterable[str]:
     if count := findings.unrepaired(run.executor.connection(Side.SERVICE), run.name):
         yield f"{count} differences of an earlier audit are not repaired (carveout verify {run.name})"
+
+
+def _watched(run: Run) -> Iterable[str]:
+    """Observers see what the stream applies; what the application has written to both sides it only audits."""
+    if run.context.rules or versioned(run.context):
+        file = run.context.folder / "context.toml"
+        yield f"stream rules and versions do not see what is written in lockstep (take them out of {file} first)"
 
 
 def _census(run: Run) -> Iterable[str]:

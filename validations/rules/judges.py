@@ -62,10 +62,9 @@ class Balances:
         found = self._places.get(passed.plan)
         if found is None:
             found = self._places[passed.plan] = places(self._rule, passed.plan, self._rule.reads)
-        amount, *group = (passed.new[place] for place in found)
-        if isinstance(amount, bytes):  # NULL adds nothing
-            key = tuple(None if isinstance(value, Missing) else value for value in group)
-            self._sums[key] = _EXACT.add(self._sums[key], Decimal(amount.decode()))
+        amount, *group = (_said(passed, place) for place in found)
+        if amount is not None:  # NULL adds nothing
+            self._sums[tuple(group)] = _EXACT.add(self._sums[tuple(group)], Decimal(amount.decode()))
 
     def unbalanced(self) -> list[dict[str, str | None]]:
         """The groups that do not sum to zero."""
@@ -107,7 +106,7 @@ def _transitions(rule: Transitions, place: int) -> Judge:
     initial = {value.encode() for value in rule.initial}
 
     def judge(passed: Passed) -> bool:
-        new = passed.new[place] if passed.new else None
+        new = _said(passed, place) if passed.new else None
         if passed.operation == "insert":
             return bool(initial) and new not in initial
         if passed.operation != "update" or passed.old is None:
@@ -124,11 +123,27 @@ def _required(rule: Required, plan: Plan) -> Judge:
 
     def judge(passed: Passed) -> bool:
         new = passed.new
-        if new is None or any(new[place] != value for place, value in conditions):
+        if new is None or any(_said(passed, place) != value for place, value in conditions):
             return False
         return any(new[place] is None for place in needed)
 
     return judge
+
+
+def _said(passed: Passed, place: int) -> bytes | None:
+    """A value of the new row.
+
+    :raises StreamStopped: the source left it out.
+    """
+    assert passed.new is not None
+    value = passed.new[place]
+    if isinstance(value, Missing):
+        raise StreamStopped(
+            f"rules of {passed.table}: the stream leaves out column {passed.plan.name(place)} ({value!r})",
+            unchanged="no row was written",
+            next_step="check the replica identity of the table and the settings of the source",
+        )
+    return value
 
 
 def _goes_down(old: object, new: object) -> bool:
