@@ -31,10 +31,11 @@ def large(bench: Rig, rows: int, changes: int, rounds: int) -> Comparison:
 
 
 def contestants(bench: Rig) -> list[Contestant]:
-    """Ours, and native replication as it comes and with the options that make it faster."""
+    """Ours, without and with stream rules; native replication as it comes and with the options that make it faster."""
     tuned = "binary = true, streaming = " + ("parallel" if min(bench.source.major, bench.target.major) >= 16 else "on")
     return [
         Contestant("carveout", ours.apply, ours.begin_stream, _finish_ours),
+        Contestant("carveout, with rules", ours.apply_with_rules, ours.begin_stream, _finish_ours),
         Contestant("native", native, partial(_subscribe, options="streaming = off"), _finish_native),
         Contestant(f"native, {tuned}", native, partial(_subscribe, options=tuned), _finish_native),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,9 @@ from cdc.worker.stream import Stream
 from contexts.databases import Database
 from contexts.errors import CarveoutError
 from contexts.model import Context, Options, Service, Side, Table, TableName
+from contexts.rules import AppendOnly, Monotonic, Required, Rule
+from validations.rules import install as install_rules
+from validations.rules.checker import RuleChecker
 
 STREAM = StreamId(data.CONTEXT, 1)
 _WAIT_S = 0.2
@@ -117,16 +120,33 @@ def read(ends: Ends) -> Details:
     return {"rows": rows}
 
 
-def apply(ends: Ends) -> Details:
+_LEDGER, _WALLET = TableName("public", "ledger_entry"), TableName("public", "wallet")
+RULES: Sequence[Rule] = (
+    # None of them is ever broken by the transfers: what is measured is the judging.
+    Required(name="reference", kind="required", table=_LEDGER, when={"kind": "transfer"}, columns=("reference",)),
+    AppendOnly(name="ledger", kind="append_only", table=_LEDGER),
+    Monotonic(name="version", kind="monotonic", table=_WALLET, column="version"),
+)
+
+
+def apply_with_rules(ends: Ends) -> Details:
+    """As :func:`apply`, every change judged by a rule: required, monotonic and append-only."""
+    return apply(ends, rules=RULES)
+
+
+def apply(ends: Ends, rules: Sequence[Rule] = ()) -> Details:
     """The worker's stream, until the position has passed the end of the backlog; timed once it is open."""
     shared, service = sides(ends)
     context = _context(ends)
     last = data.log_end(ends.source)
     names, options = context.table_names, context.options
     collect_rarely()  # as the worker's process does
+    if rules:
+        install_rules(service)
     begun = time.perf_counter()
+    observers = [RuleChecker(STREAM, rules, service)] if rules else []
     with (
-        closing(Applier(service, STREAM, names, options, owner=uuid.uuid4())) as applier,
+        closing(Applier(service, STREAM, names, options, owner=uuid.uuid4(), observers=observers)) as applier,
         _source(ends, context, applier.position) as source,
     ):
         opened = time.perf_counter()
