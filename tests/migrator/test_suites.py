@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from migrator.cli.common import run_of
 from migrator.proof import why_not_proven
 from tests.migrator.moving import Bank
 from tests.migrator.test_json import documented
+from tests.test_repo import ROOT
 
 MONEY = {"type": "expect_column_values_to_be_exact_money", "kwargs": {"column": "balance"}}
 SAME = {"type": "expect_column_sum_to_equal_other_side", "kwargs": {"column": "balance"}}
@@ -141,3 +144,11 @@ def _the_switch_takes_them(bank: Bank) -> None:
     }  # fmt: skip
     bank.cli("cutover", "bank")
     assert bank.is_open(Side.SERVICE)
+
+
+def test_only_a_run_imports_the_library() -> None:
+    """It takes seconds and 220 MB: no other command may pay for it."""
+    modules = "migrator.cli.status, migrator.cli.verify, migrator.cli.suites, migrator.cli.report, migrator.suites"
+    looked = f"import sys, {modules}; print([m for m in ('great_expectations', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
