@@ -1,15 +1,18 @@
-"""Clients behind PgBouncers that pay without end and keep their own ledger, outside both databases."""
+"""Clients that pay without end and keep their own ledger, outside both databases."""
 
 from __future__ import annotations
 
 import random
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 
 import psycopg
+from sqlalchemy import Engine, exc, text
 
+from contexts.errors import CarveoutError
 from contexts.model import Side
 from tests.bouncer import PgBouncerProcess
 from tests.migrator.moving import Bank
@@ -17,23 +20,61 @@ from tests.waiting import wait_until
 
 PAUSE_S = 0.01
 _PAY = (
-    "WITH paid AS (UPDATE bank.account SET balance = balance + %(amount)s::numeric WHERE id = %(account)s)"
-    " INSERT INTO bank.entry (account, amount, memo) VALUES (%(account)s, %(amount)s::numeric, %(memo)s)"
+    "WITH paid AS (UPDATE bank.account SET balance = balance + {amount} WHERE id = {account})"
+    " INSERT INTO bank.entry (account, amount, memo) VALUES ({account}, {amount}, {memo})"
 )
+PAY = _PAY.format(amount="%(amount)s::numeric", account="%(account)s", memo="%(memo)s")
+#: Pays one account's part of a payment after the other, in one transaction.
+Payer = Callable[[list[dict[str, object]]], None]
+
+
+def behind(bouncer: PgBouncerProcess, entry: str = "bank") -> Payer:
+    """Over one connection through a PgBouncer."""
+    return _over(lambda: bouncer.url(entry))
+
+
+def through(engine: Engine) -> Payer:
+    """Through a gated engine of SQLAlchemy's."""
+    statement = text(_PAY.format(amount="CAST(:amount AS numeric)", account=":account", memo=":memo"))
+
+    def pay(parts: list[dict[str, object]]) -> None:
+        with engine.begin() as conn:
+            for part in parts:
+                conn.execute(statement, part)
+
+    return pay
+
+
+def straight(bank: Bank) -> Payer:
+    """Straight to the side that took the last payment; where that one refuses, to the other one from then on."""
+    sides = [Side.SHARED]
+    payers = {side: _over(lambda side=side: bank.both[side].url) for side in Side}  # type: ignore[misc]
+
+    def pay(parts: list[dict[str, object]]) -> None:
+        try:
+            payers[sides[0]](parts)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            sides[0] = sides[0].other
+            raise
+
+    return pay
 
 
 class Clients:
-    """One thread per PgBouncer, each with one connection; a memo names each payment."""
+    """One thread per payer; a memo names each payment."""
 
-    def __init__(self, bouncers: Sequence[PgBouncerProcess], entry: str = "bank") -> None:
+    def __init__(self, payers: Mapping[str, Payer]) -> None:
         self.acknowledged: list[str] = []
-        #: What each client was told that was no success, by the PgBouncer's name.
+        #: What each client was told that was no success, by its name.
         self.errors: list[tuple[str, str]] = []
         self._unknown: list[str] = []
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(one.name, one.url(entry)), daemon=True) for one in bouncers
-        ]
+        self._threads = [threading.Thread(target=self._work, args=one, daemon=True) for one in payers.items()]
+
+    @classmethod
+    def of(cls, bouncers: Sequence[PgBouncerProcess]) -> Self:
+        """One client behind each."""
+        return cls({one.name: behind(one) for one in bouncers})
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -59,21 +100,36 @@ class Clients:
         foreign = memos.keys() - set(self.acknowledged) - set(self._unknown)
         assert not foreign, f"there, never acknowledged: {sorted(foreign)[:5]}"
 
-    def _work(self, name: str, url: str) -> None:
-        number, picks, conn = 0, random.Random(name), None
+    def _work(self, name: str, pay: Payer) -> None:
+        number, picks = 0, random.Random(name)
         while not self._stop.wait(PAUSE_S):
             number += 1
-            memo = f"{name} {number}"
+            memo, accounts = f"{name} {number}", sorted(picks.sample(range(1, 201), 2))
+            amounts = zip(accounts, ("-1.00", "1.00"), strict=True)
             try:
-                if conn is None or conn.closed:
-                    conn = psycopg.connect(url, prepare_threshold=None, autocommit=True)
-                with conn.transaction():
-                    for account, amount in zip(sorted(picks.sample(range(1, 201), 2)), ("-1.00", "1.00"), strict=True):
-                        conn.execute(_PAY, {"account": account, "amount": amount, "memo": memo})
+                pay([{"account": account, "amount": amount, "memo": memo} for account, amount in amounts])
                 self.acknowledged.append(memo)
-            except psycopg.Error as error:
+            except (psycopg.Error, exc.DBAPIError, CarveoutError) as error:
                 self.errors.append((name, str(error)))
-                if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+                cause = getattr(error, "orig", error)
+                state = getattr(cause, "sqlstate", None)
+                if isinstance(cause, psycopg.Error) and (state is None or state.startswith(("08", "57"))):
                     self._unknown.append(memo)
-        if conn is not None:
-            conn.close()
+
+
+def _over(url: Callable[[], str]) -> Payer:
+    kept: list[psycopg.Connection] = []
+
+    def pay(parts: list[dict[str, object]]) -> None:
+        if not kept or kept[0].closed:
+            kept[:] = [psycopg.connect(url(), prepare_threshold=None, autocommit=True)]
+        try:
+            with kept[0].transaction():
+                for part in parts:
+                    kept[0].execute(PAY, part)
+        except psycopg.OperationalError:
+            with suppress(psycopg.Error):
+                kept[0].close()
+            raise
+
+    return pay

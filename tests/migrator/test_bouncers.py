@@ -85,7 +85,7 @@ def place(shared_place: Place) -> Iterator[Place]:
 
 def test_killed_at_every_point_no_client_sees_an_error(place: Place) -> None:
     bank, before = place.bank, {name: one.file.read_bytes() for name, one in place.bouncers.items()}
-    with Clients(list(place.bouncers.values())) as clients:
+    with Clients.of(list(place.bouncers.values())) as clients:
         for point in BACK:
             run_killed_at(bank, point, "cutover", "bank")
             assert "the switch was undone" in run(bank, "resume", "bank").out
@@ -140,7 +140,7 @@ def test_what_keeps_one_from_its_part_is_found_before_anybody_waits(
 def test_one_that_dies_in_the_middle(place: Place, monkeypatch: pytest.MonkeyPatch, point: str, side: Side) -> None:
     b = place.bouncers["b"]
     at_point(monkeypatch, point, b.stop)
-    with Clients([place.bouncers["a"]]) as clients:
+    with Clients.of([place.bouncers["a"]]) as clients:
         with pytest.raises(NeedsHuman, match=rf"the {side} side is open, but .* must be repaired: PgBouncer b: "):
             switch(place.bank, Side.SERVICE)
         assert place.bouncers["a"].shows("bank") == (port(place.bank.both[side]), False)
