@@ -94,10 +94,10 @@ class _Cycle:
         if not keys:
             return not self._control.should_stop()
         with self._pool(None, (), len(keys)) as pool:
-            return pool.run(_supply(map(BuildKey, keys)), self._tracker.landed, self._step(pool))
+            return self._build(pool, self._step(pool), keys)
 
     def load(self, snapshot: str, deadline_s: float) -> bool:
-        """Copy single rows, then parts; False where the control said to stop."""
+        """Copy single rows, then parts, then build the keys of what is complete; False where the control said stop."""
         parts = [part for part in self._parts if not part.done]
         self._empty(part for part in parts if part.strategy is Strategy.CTID)
         keyed = ledger.keyed_tables(self._conn, self._context.name)
@@ -111,9 +111,16 @@ class _Cycle:
             self._control.snapshot_imported()
             # First all single rows: a part that is copied at the same time may hold one of them, too.
             singles = _supply(Again(shapes[table]) for table in keyed)
-            return pool.run(singles, self._tracker.landed, step) and self._load(
-                pool, step, Schedule(parts, deadline_s), shapes
+            return (
+                pool.run(singles, self._tracker.landed, step)
+                and self._load(pool, step, Schedule(parts, deadline_s), shapes)
+                # The same processes build the keys: to start others takes longer than a small index.
+                and pool.let_go(step)
+                and self._build(pool, step, target.dropped_keys(self._conn, self._context.name))
             )
+
+    def _build(self, pool: Pool, step: Callable[[], bool], keys: Iterable[TableName]) -> bool:
+        return pool.run(_supply(map(BuildKey, keys)), self._tracker.landed, step)
 
     def _load(self, pool: Pool, step: Callable[[], bool], schedule: Schedule, shapes: dict[TableName, Shape]) -> bool:
         def supply() -> Task | Hold | None:

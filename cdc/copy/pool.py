@@ -16,7 +16,7 @@ from types import TracebackType
 
 from cdc.copy import failures, worker
 from cdc.copy.model import Moved
-from cdc.copy.worker import Answer, Carried, Done, Failed, Job, Ready, Task
+from cdc.copy.worker import Answer, Carried, Done, Failed, Job, LetGo, Ready, Task
 
 _POLL_S = 0.2
 #: A process that is asked to end and does not is killed after this time.
@@ -95,6 +95,12 @@ class Pool:
             self._listen(on_done)
         return False
 
+    def let_go(self, step: Callable[[], bool]) -> bool:
+        """Have every process end its use of the snapshot, once :meth:`run` is through; False as for that."""
+        for child in self._children:
+            self._give(child, LetGo())
+        return self.run(lambda: None, lambda task, moved: None, step)
+
     def _hand_out(self, supply: Supply) -> bool:
         """Give idle processes something to do; False where nothing more will come."""
         for child in self._children:
@@ -105,10 +111,13 @@ class Pool:
                     case Hold.HOLD:
                         return True
                     case task:
-                        child.task, child.carried = task, 0
-                        with contextlib.suppress(BrokenPipeError):  # its death is noticed by _listen
-                            child.pipe.send(task)
+                        self._give(child, task)
         return True
+
+    def _give(self, child: _Child, task: Task) -> None:
+        child.task, child.carried = task, 0
+        with contextlib.suppress(BrokenPipeError):  # its death is noticed by _listen
+            child.pipe.send(task)
 
     def _listen(self, on_done: Callable[[Task, Moved], None]) -> None:
         by_pipe = {child.pipe: child for child in self._children}

@@ -81,7 +81,15 @@ class BuildKey:
         return f"{self.table}, primary key"
 
 
-Task = Load | Again | BuildKey
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Nothing more is read: end the transaction that holds the snapshot."""
+
+    def __str__(self) -> str:
+        return "the end of the snapshot"
+
+
+Task = Load | Again | BuildKey | LetGo
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,14 @@ class _Worker:
                 case BuildKey(table):
                     target.build_key(self._target, self._job.context, table)
                     return Moved()
+                case LetGo():
+                    return self._let_go()
+
+    def _let_go(self) -> Moved:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+        return Moved()
 
     def _load(self, part: Part, how: Shape) -> Moved:
         condition = shape.within(part, how.key)
