@@ -80,10 +80,10 @@ def main() -> None:
         rates = {"kafka-python, consuming and dropping": _in_a_process(_drop, ends, changes)}
         rates["carveout"] = _in_a_process(_ours, ends, changes)
         _require_equal(ends, Side.SERVICE, "service")
+        _latency(ends, args.rate, args.seconds)
         rates["Debezium JDBC sink"] = _sink(stack, ends, changes)
         for name, rate in rates.items():
             print(f"{name:40} {rate:9,.0f} rows/s   {rate / rates['Debezium JDBC sink']:5.1f} x the JDBC sink")
-        _latency(ends, args.rate, args.seconds)
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
 
 
@@ -95,8 +95,8 @@ def _rig() -> Iterator[tuple[Stack, Ends]]:
         folder.chmod(0o755)
         shared = running.enter_context(Server(folder / "shared", 16, settings))
         service = running.enter_context(Server(folder / "service", 16, settings))
-        plugins = maven.cached("-".join(JDBC_SINK[1:]), lambda partial: maven.copy_dependencies(partial, (JDBC_SINK,)))
-        stack = running.enter_context(Stack(folder / "kafka", heap_mb=768, plugins=plugins))
+        sink = maven.cached("-".join(JDBC_SINK[1:]), lambda folder: maven.copy_dependencies(folder, (JDBC_SINK,)))
+        stack = running.enter_context(Stack(folder / "kafka", heap_mb=768, more_jars=sink))
         for server, names in ((shared, ("app",)), (service, ("ours", "sink"))):
             with Database(Side.SHARED, server.url()).connect("bench") as conn:
                 for name in names:
@@ -144,6 +144,7 @@ def _plain_source(ours: dict[str, str]) -> dict[str, str]:
         **kept,
         "topic.prefix": SINK_SOURCE,
         "slot.name": SINK_SOURCE,
+        "decimal.handling.mode": "precise",
         "column.propagate.source.type": "nothing",
         "message.prefix.exclude.list": ".*",
     }
@@ -248,7 +249,7 @@ def _ours(ends: Ends, changes: int) -> int:
 
 
 def _sink(stack: Stack, ends: Ends, changes: int) -> float:
-    """Rows per second from the first rows that are seen to the last."""
+    """Rows per second from the first rows that are seen to the last; it reads what the latency run wrote, too."""
     api, names = Connect(stack.connect_url), _named("jdbc_sink")
     login = _database(ends, Side.SERVICE, "sink")
     with login.connect("bench") as conn:
@@ -265,12 +266,12 @@ def _sink(stack: Stack, ends: Ends, changes: int) -> float:
         _wait(lambda: _count(conn) > 0, "the sink writes")
         first, began = _count(conn), time.monotonic()
         _wait(lambda: _is_whole(conn, ends), "the sink has written all")
-        seconds = time.monotonic() - began
+        seconds, total = time.monotonic() - began, _count(conn)
     _require_equal(ends, Side.SERVICE, "sink")
-    share = 1 - first / (changes * 4 / 5)
-    print(f"  JDBC sink: {changes * share:.0f} rows in {seconds:.1f} s after its first")
+    rows = (total + changes / 5) * (1 - first / total)
+    print(f"  JDBC sink: {rows:.0f} rows in {seconds:.1f} s after its first")
     connect.delete(api, names)
-    return changes * share / seconds
+    return rows / seconds
 
 
 def _count(conn: Connection) -> int:

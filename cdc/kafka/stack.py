@@ -44,8 +44,8 @@ class Stack:
     heap_mb: int = 384
     broker_port: int = 0
     connect_port: int = 0
-    #: A folder with the jars of a further connector, which are kept apart from the others.
-    plugins: Path | None = None
+    #: A folder of further jars; where both have a class, the stack's own counts.
+    more_jars: Path | None = None
     #: Seconds from the start to readiness, by process.
     timings: dict[str, float] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -91,8 +91,7 @@ class Stack:
         """Start the Connect worker; its connectors are kept in the broker's topics."""
         self.connect_port = self.connect_port or free_port()
         config = self.folder / "connect.properties"
-        plugins = {"plugin.path": str(self.plugins)} if self.plugins else {}
-        _write_properties(config, {**connect_settings(self.bootstrap, self.connect_port), **plugins})
+        _write_properties(config, connect_settings(self.bootstrap, self.connect_port))
         self._spawn("connect", "org.apache.kafka.connect.cli.ConnectDistributed", config, *CONNECT_JVM)
         self._wait("connect", lambda: _answers(f"{self.connect_url}/health"), deadline)
 
@@ -140,7 +139,8 @@ class Stack:
         log = self.folder / "log4j2.properties"
         _write_properties(log, _LOGGING)
         fixed = [*_JVM, f"-Xmx{self.heap_mb}m", f"-Dlog4j2.configurationFile={log}", f"-Dcarveout.part={name}"]
-        return ["java", *fixed, "-cp", f"{self._jars}/*", *arguments]
+        classes = ":".join(f"{folder}/*" for folder in (self._jars, self.more_jars) if folder)
+        return ["java", *fixed, "-cp", classes, *arguments]
 
     def _wait(self, name: str, ready: Callable[[], bool], deadline: float) -> None:
         begin, process = time.monotonic(), self.processes[name]
