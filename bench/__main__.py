@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import apply, copy, diff, gate, read, report, verify
+from bench import apply, copy, diff, dual, gate, read, report, verify
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
@@ -18,6 +18,7 @@ _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "apply": lambda bench, args: apply.small(bench, args.rows or 500_000, args.transactions or 200_000, args.rounds),
     "apply-large": lambda bench, args: apply.large(bench, args.rows or 500_000, args.changes, args.rounds),
     "gate": lambda bench, args: gate.contest(bench, args.transactions or 40_000, args.rounds),
+    "dual": lambda bench, args: dual.contest(bench, args.transactions or 3_000, args.rounds),
     "diff": lambda bench, args: diff.contest(bench, args.rows or 2_000_000, 0, args.rounds),
     "verify-cost": lambda bench, args: verify.contest(
         bench, args.rows or 500_000, args.transactions or 40_000, args.rounds

@@ -112,6 +112,7 @@ def collect_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
         "gid := current_setting({marked});\n"
         "INSERT INTO carveout.lockstep_decision (gid, context) VALUES (gid, {context});\n"
         "{tables}\n"
+        "DELETE FROM pg_temp.carveout_touched k WHERE k.context = {context};\n"
         "END $carveout$"
     ).format(
         name=collect_name(context), pinned=PINNED, context=sql.Literal(context),

@@ -129,7 +129,6 @@ def _grant(run: Run) -> None:
     present = run.executor.read(
         Side.SERVICE, sql.SQL("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"), (sorted(writers),)
     )
+    grant = sql.SQL("GRANT EXECUTE ON FUNCTION {}, carveout.lockstep_session() TO {}")
     for (role,) in present:
-        run.executor.write(
-            Side.SERVICE, sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(function, sql.Identifier(role))
-        )
+        run.executor.write(Side.SERVICE, grant.format(function, sql.Identifier(role)))

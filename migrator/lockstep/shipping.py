@@ -1,6 +1,6 @@
 """Generated for the closed side: the function that takes an application's payloads and writes their rows.
 
-It runs as its owner with ``session_replication_role = replica`` and our mark, as the stream does: what triggers wrote
+It runs as its owner, with our mark, in a replica session, as the stream does: what triggers wrote
 on the open side is in the payload already. Then it reads every row back into the ledger, which the audit compares with
 the stream.
 """
@@ -24,10 +24,13 @@ def apply_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
     """Writes one payload; refuses while the stream has not brought everything from before lockstep."""
     return sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}(gid text, payload text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog SET session_replication_role = replica SET carveout.mover = on"
+        " SET search_path = pg_catalog SET carveout.mover = on"
         " SET enable_hashjoin = off SET enable_mergejoin = off{pinned} AS $carveout$\n"
         "DECLARE entries constant jsonb := payload::jsonb;\n"
         "BEGIN\n"
+        "IF current_setting('session_replication_role') <> 'replica' THEN\n"
+        "RAISE EXCEPTION 'carveout: this connection has not called carveout.lockstep_session()';\n"
+        "END IF;\n"
         "IF NOT EXISTS (SELECT FROM carveout.lockstep l JOIN carveout.marker m ON m.context = l.context"
         " AND m.id = l.marker WHERE l.context = {context}) THEN\n"
         "RAISE EXCEPTION 'carveout: context {raw} is not in lockstep yet'"

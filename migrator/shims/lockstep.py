@@ -53,6 +53,8 @@ class Lockstep:
         self._wait_limit_s = wait_limit_s
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
+        self._begin = f"BEGIN; SET LOCAL lock_timeout = {int(wait_limit_s * 1000)}"
+        self._apply = f"SELECT carveout.lockstep_apply_{context}(%s, %s)"
         # Deferred constraint triggers fire now, so that what they write is collected too.
         self._collect = f"SET CONSTRAINTS ALL IMMEDIATE; SELECT gid, payload FROM carveout.lockstep_collect_{context}()"  # noqa: S608
 
@@ -120,9 +122,9 @@ class Lockstep:
     def _prepare(self, gid: str, payloads: list[str]) -> Prepared:
         with self._service() as conn:
             cursor = psycopg.ClientCursor(conn)  # several statements in one round trip
-            cursor.execute(f"BEGIN; SET LOCAL lock_timeout = {int(self._wait_limit_s * 1000)}")
-            for payload in payloads:
-                cursor.execute(f"SELECT carveout.lockstep_apply_{self._context}(%s, %s)", (gid, payload))
+            cursor.execute(f"{self._begin}; {self._apply}", (gid, payloads[0]))
+            for payload in payloads[1:]:
+                cursor.execute(self._apply, (gid, payload))
             kill_point("shim.shipped")
             cursor.execute(f"PREPARE TRANSACTION '{gid}'")
             kill_point("shim.prepared")
@@ -146,6 +148,7 @@ class Lockstep:
                     return conn
         conn = self._connect()
         conn.autocommit = True
+        conn.execute("SELECT carveout.lockstep_session()")
         return conn
 
     def _give_back(self, conn: Connection) -> None:

@@ -25,15 +25,28 @@ COMMENT ON TABLE carveout.lockstep_decision IS
 CREATE FUNCTION carveout.lockstep_begin(context text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_catalog.set_config('carveout.lockstep_' || context, 'on', true);
-    IF pg_catalog.to_regclass('pg_temp.carveout_touched') IS NULL
-        AND NOT pg_catalog.current_setting('transaction_read_only')::boolean
-    THEN
-        CREATE TEMPORARY TABLE carveout_touched (context text, tab int, key text[]) ON COMMIT DELETE ROWS;
-        GRANT SELECT, INSERT ON pg_temp.carveout_touched TO PUBLIC;
+    IF pg_catalog.to_regclass('pg_temp.carveout_touched') IS NULL THEN
+        IF NOT pg_catalog.current_setting('transaction_read_only')::boolean THEN
+            CREATE TEMPORARY TABLE carveout_touched (context text, tab int, key text[]);
+            GRANT SELECT, INSERT, DELETE, TRUNCATE ON pg_temp.carveout_touched TO PUBLIC;
+        END IF;
+    -- Not ON COMMIT DELETE ROWS: that truncates at every commit, and makes every plan of the session anew.
+    ELSIF pg_catalog.pg_relation_size('pg_temp.carveout_touched') > 65536 THEN
+        TRUNCATE pg_temp.carveout_touched;
     END IF;
 END $$;
 COMMENT ON FUNCTION carveout.lockstep_begin(text) IS
     'First call of a lockstep transaction on the open side: promises to ship what the transaction writes';
+
+CREATE FUNCTION carveout.lockstep_session() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM set_config('session_replication_role', 'replica', false);
+END $$;
+COMMENT ON FUNCTION carveout.lockstep_session() IS
+    'First call on a connection that ships: triggers have fired on the open side and must not fire again. Once, since'
+    ' every change of that setting makes the session forget its plans';
+REVOKE ALL ON FUNCTION carveout.lockstep_session() FROM PUBLIC;
 
 CREATE FUNCTION carveout.lockstep_gid(context text) RETURNS text LANGUAGE sql SET search_path = pg_catalog AS $$
     SELECT format('carveout:%s:%s:%s:%s', context, (SELECT system_identifier FROM pg_control_system()),
@@ -92,7 +105,8 @@ COMMENT ON FUNCTION carveout.lockstep_census() IS
 """
 
 DROP = """
-DROP FUNCTION carveout.lockstep_census(), carveout.lockstep_guard(), carveout.lockstep_gid(text),
+DROP FUNCTION carveout.lockstep_session(), carveout.lockstep_census(),
+    carveout.lockstep_guard(), carveout.lockstep_gid(text),
     carveout.lockstep_begin(text);
 DROP TABLE carveout.lockstep_decision;
 ALTER TABLE carveout.route DROP COLUMN mode, DROP COLUMN mode_since, DROP COLUMN service_reads
