@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import chain
 
 from cdc.apply import markers
+from cdc.apply.images import Image, Key, Ledgered, Places, row_of, rows_of
 from cdc.apply.markers import Marker
-from cdc.events import ABSENT, Change, Delete, Insert, Message, Relation, Row, Transaction, Truncate, Update, Value
+from cdc.events import ABSENT, Change, Delete, Insert, Message, Relation, Transaction, Truncate, Update
 from cdc.lsn import format_lsn
 from contexts.databases import Connection
 from contexts.errors import CarveoutError
@@ -25,26 +25,12 @@ from contexts.model import TableName
 DUAL, UNSHIMMED, ENTERED, LEFT = "dual", "unshimmed", "lockstep", "lockstep_off"
 PENDING_S = 30.0
 _PAUSE_S = 0.005
-_HASH_BYTES = 8
-
-Key = tuple[int, tuple[str, ...]]
-#: A hash per column, None for NULL, ABSENT where the stream does not say; the whole is None where the row is gone.
-Image = list[object] | None
 
 
 class LockstepPending(CarveoutError):
     """A transaction is committed on the open side, and here still prepared."""
 
     transient = True
-
-
-@dataclass(frozen=True)
-class Ledgered:
-    """How the ledger sees one table."""
-
-    tab: int
-    key: tuple[str, ...]
-    columns: tuple[str, ...]
 
 
 @dataclass
@@ -79,7 +65,7 @@ class Audit:
         self._open: list[Audited] = []
         self._found: list[Difference] = []
         self._writers: dict[tuple[str, ...], int] = {}
-        self._places: dict[Relation, _Places] = {}
+        self._places: dict[Relation, Places] = {}
         self._in_lockstep = self._read_phase()
 
     @property
@@ -147,7 +133,7 @@ class Audit:
         audited.names[places.tab] = places.name
         if places.unknown:
             self._found.append(Difference(
-                audited.gid, audited.end_lsn, places.name, places.key_of(_row(change)), "column", places.unknown
+                audited.gid, audited.end_lsn, places.name, places.key_of(row_of(change)), "column", places.unknown
             ))  # fmt: skip
         if isinstance(change, Delete):
             audited.images[places.tab, places.key_of(change.old)] = None
@@ -174,7 +160,7 @@ class Audit:
                 self._truncated(Audited(f"xid {transaction.xid}", transaction.end_lsn), change)
             else:
                 places = self._places_of(change.relation)
-                keys = {places.key_of(row) for row in _rows(change)}
+                keys = {places.key_of(row) for row in rows_of(change)}
                 self._found += [
                     Difference(f"xid {transaction.xid}", transaction.end_lsn, places.name, key, "unmarked")
                     for key in sorted(keys)
@@ -279,52 +265,11 @@ class Audit:
     def _columns(self, tab: int) -> tuple[str, ...]:
         return next(table.columns for table in self._tables.values() if table.tab == tab)
 
-    def _places_of(self, relation: Relation) -> _Places:
+    def _places_of(self, relation: Relation) -> Places:
         places = self._places.get(relation)
         if places is None:
-            places = self._places[relation] = _Places(relation, self._tables.get(relation.table))
+            places = self._places[relation] = Places(relation, self._tables.get(relation.table))
         return places
-
-
-class _Places:
-    """Where the ledger's columns stand in a relation of the stream."""
-
-    def __init__(self, relation: Relation, ledgered: Ledgered | None) -> None:
-        names = [column.name for column in relation.columns]
-        known = ledgered or Ledgered(-1, tuple(c.name for c in relation.columns if c.is_key), tuple(names))
-        self.name = relation.table
-        self.tab = known.tab
-        self._key = [names.index(name) for name in known.key]
-        self._columns = [names.index(name) if name in names else None for name in known.columns]
-        #: Columns of the stream that the shim does not carry yet.
-        self.unknown = tuple(sorted(set(names) - set(known.columns)))
-
-    def key_of(self, row: Row, old: Row | None = None) -> tuple[str, ...]:
-        """The key as text; a key that was not sent again is in the old row."""
-        values = [row[place] if isinstance(row[place], bytes) or old is None else old[place] for place in self._key]
-        return tuple(value.decode() if isinstance(value, bytes) else repr(value) for value in values)
-
-    def image(self, row: Row, before: Image) -> list[object]:
-        """The hashes of a row; what was not sent is as it was before in the transaction, or not known."""
-        hashes: list[object] = []
-        for number, place in enumerate(self._columns):
-            value: Value = ABSENT if place is None else row[place]
-            if isinstance(value, bytes):
-                hashes.append(sha256(value).digest()[:_HASH_BYTES])
-            elif value is None:
-                hashes.append(None)
-            else:
-                hashes.append(before[number] if before else ABSENT)
-        return hashes
-
-
-def _row(change: Insert | Update | Delete) -> Row:
-    return change.old if isinstance(change, Delete) else change.new
-
-
-def _rows(change: Insert | Update | Delete) -> list[Row]:
-    old = [] if isinstance(change, Insert) or change.old is None else [change.old]
-    return old if isinstance(change, Delete) else [*old, change.new]
 
 
 def _difference(audited: Audited, key: Key, kind: str, columns: tuple[str, ...] = ()) -> Difference:
