@@ -17,7 +17,7 @@ from contexts.embedded import Server
 from contexts.model import Side
 from tests.test_repo import ROOT
 from tests.validations.tampering.faults import FAULTS, Fault
-from tests.validations.tampering.vault import CHECKS, ROLE, Vault, moving
+from tests.validations.tampering.vault import CHECKS, ROLE, Said, Vault, moving
 
 PAGE = ROOT / "docs" / "what-checks-see.md"
 BEGIN, END = "<!-- begin: written by the tampering test -->\n", "<!-- end -->\n"
@@ -65,11 +65,19 @@ def planted(vault: Vault, fault: Fault) -> Iterator[None]:
                 vault.run(side, *statements)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_found_by_its_check_and_key(vault: Vault, fault: Fault) -> None:
+def found(vault: Vault, fault: Fault) -> Said:
+    """What each check says of the fault."""
     with planted(vault, fault):
         said = vault.look()
+    if "rules" in said:
+        vault.look()  # forgets the rules that the undoing broke
     _seen[fault.name] = set(said)
+    return said
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_found_by_its_check_and_key(vault: Vault, fault: Fault) -> None:
+    said = found(vault, fault)
     if fault.check == "nothing":
         assert said == {}
     else:
@@ -81,9 +89,10 @@ def test_nothing_is_left_of_the_faults(vault: Vault) -> None:
     assert vault.look() == {}
 
 
-def test_the_table_of_faults_is_the_one_in_the_docs() -> None:
-    if len(_seen) < len(FAULTS):
-        pytest.skip("the table needs all faults")
+def test_the_table_of_faults_is_the_one_in_the_docs(vault: Vault) -> None:
+    for fault in FAULTS:
+        if fault.name not in _seen:  # another process has planted it, or nobody
+            found(vault, fault)
     assert len(FAULTS) >= 40
     table = "\n".join(_table())
     print(f"\n{table}")
