@@ -182,7 +182,7 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def _in_a_process(work: Callable[[Ends, int], int], ends: Ends, changes: int) -> float:
+def _in_a_process(work: Callable[[Ends, int], tuple[int, float]], ends: Ends, changes: int) -> float:
     """Rows per second of ``work`` in a process of its own; prints its CPU and memory."""
     context = mp.get_context("spawn")
     results: Any = context.Queue()
@@ -194,16 +194,17 @@ def _in_a_process(work: Callable[[Ends, int], int], ends: Ends, changes: int) ->
     return float(rows / seconds)
 
 
-def _timed(work: Callable[[Ends, int], int], ends: Ends, changes: int, results: Any) -> None:
+def _timed(work: Callable[[Ends, int], tuple[int, float]], ends: Ends, changes: int, results: Any) -> None:
     import kafka  # noqa: F401 (not timed)
 
-    began, cpu = time.monotonic(), time.process_time()
-    rows = work(ends, changes)
-    took = time.monotonic() - began, time.process_time() - cpu
-    results.put((*took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, rows))
+    cpu = time.process_time()
+    rows, seconds = work(ends, changes)
+    used = time.process_time() - cpu
+    results.put((seconds, used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, rows))
 
 
-def _drop(ends: Ends, changes: int) -> int:
+def _drop(ends: Ends, changes: int) -> tuple[int, float]:
+    """Rows, and seconds since the consumer stood at its place."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer: Any = KafkaConsumer(bootstrap_servers=ends.bootstrap, isolation_level="read_committed")
@@ -211,11 +212,13 @@ def _drop(ends: Ends, changes: int) -> int:
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
     rows, end = 0, consumer.end_offsets([partition])[partition]
+    began = time.monotonic()
     while rows < changes and consumer.position(partition) < end:
         for record in consumer.poll(timeout_ms=500, max_records=5000).get(partition, ()):
             rows += b'"op":"' in record.value
+    seconds = time.monotonic() - began
     consumer.close()
-    return rows
+    return rows, seconds
 
 
 @contextmanager
@@ -238,14 +241,16 @@ def _stream(ends: Ends, signals: Signals) -> Iterator[Stream]:
             )  # fmt: skip
 
 
-def _ours(ends: Ends, changes: int) -> int:
+def _ours(ends: Ends, changes: int) -> tuple[int, float]:
+    """Rows, and seconds since the stream was open."""
     collect_rarely()  # as the worker's process does
     with _database(ends, Side.SHARED).connect("bench") as conn:
         row = conn.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
     assert row is not None
     with _stream(ends, Signals()) as stream:
+        began = time.monotonic()
         stream.catch_up(parse_lsn(row[0]))
-    return changes
+        return changes, time.monotonic() - began
 
 
 def _sink(stack: Stack, ends: Ends, changes: int) -> float:
