@@ -13,7 +13,7 @@ from bench import apply, copy, diff, dual, gate, read, report, verify
 from bench.harness import Comparison, Rig, rig
 
 _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
-    "copy": lambda bench, args: copy.contest(bench, args.rows or 2_000_000, args.rounds, args.jobs),
+    "copy": lambda bench, args: copy.contest(bench, args.rows or 5_000_000, args.rounds, args.jobs),
     "read": lambda bench, args: read.contest(bench, args.rows or 500_000, args.transactions or 200_000, args.rounds),
     "apply": lambda bench, args: apply.small(bench, args.rows or 500_000, args.transactions or 200_000, args.rounds),
     "apply-large": lambda bench, args: apply.large(bench, args.rows or 500_000, args.changes, args.rounds),
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench", description="Alternating rounds against other tools.")
     parser.add_argument("job", nargs="*", metavar="|".join(_JOBS), help="what to compare (all)")
-    parser.add_argument("--rows", type=int, help="rows of the large table (500,000 to 2,000,000, by job)")
+    parser.add_argument("--rows", type=int, help="rows of the large table (500,000 to 5,000,000, by job)")
     parser.add_argument("--transactions", type=int, help="transactions (40,000 or 200,000, by job)")
     parser.add_argument("--changes", type=int, default=1_000_000, help="rows of the one large one (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every contestant (%(default)s)")
