@@ -61,6 +61,7 @@ POINTS: dict[str, str] = {
     "traffic.one_resumed": "past the point of no return one entry goes on, the next one still waits",
     "complete.started": "completing, nothing dropped",
     "complete.stream_dropped": "the reverse stream is gone",
+    "foreign.made": "foreign tables stand in place of the closed tables, not committed",
 }
 _seen: dict[str, int] = {}
 

@@ -14,6 +14,7 @@ from cdc.names import slot_name
 from cdc.source.slots import slot_status
 from cdc.state import position
 from cdc.state.position import Position
+from contexts.catalog import read_tables
 from contexts.errors import CarveoutError
 from contexts.model import Side
 from migrator import byhand, connector
@@ -73,6 +74,11 @@ def _switch_lines(run: Run, switch: Switch | None) -> list[str]:
 
 
 def _side(run: Run, side: Side, migration: Migration, switch: Switch | None) -> Iterator[str]:
+    over = migration.state in (State.COMPLETED, State.COMPLETING, State.ABORTED, State.ABORTING)
+    there = read_tables(run.executor.connection(side), run.context.table_names)
+    if over and side is not migration.open_side and not there:
+        yield f"the {side} side has the tables no longer: they are dropped, or foreign tables have their names"
+        return
     states = writelock.states(run.executor, side, run.tables(side))
     closed = sorted(str(table.name) for table, state in states.items() if state is LockState.CLOSED)
     opened = sorted(str(table.name) for table, state in states.items() if state is not LockState.CLOSED)
@@ -80,7 +86,6 @@ def _side(run: Run, side: Side, migration: Migration, switch: Switch | None) -> 
     yield f"the {side} side is {word} for application writes"
     told = route.read(run.executor, side, run.name)
     yield f"the {side} database was told that the {told[0]} side is open" if told else f"{side}: no route is stored"
-    over = migration.state in (State.COMPLETED, State.COMPLETING, State.ABORTED, State.ABORTING)
     if switch is None and not over:
         wanted_open = side is migration.open_side
         if wanted_open and closed:

@@ -58,13 +58,24 @@ def _require_checks(project_dir: Path | None, context_name: str) -> None:
 @project_option
 @dry_run_option
 @click.option("--drop-tables", is_flag=True, help="Drop the closed tables of the shared database, without CASCADE.")
+@click.option(
+    "--foreign-tables",
+    is_flag=True,
+    help="Put foreign tables (postgres_fdw) in place of the closed tables, which move into a schema of their own.",
+)
 @click.option("--confirm", metavar="CONTEXT", help="The context's name again, in place of the question.")
 def complete(
-    context_name: str, project_dir: Path | None, dry_run: bool, drop_tables: bool, confirm: str | None
+    context_name: str,
+    project_dir: Path | None,
+    dry_run: bool,
+    drop_tables: bool,
+    foreign_tables: bool,
+    confirm: str | None,
 ) -> None:
     """End the migration: the service database keeps the context, the way back is removed.
 
-    Names what it will drop, and asks for the context's name. Route and gate stay, so applications go on.
+    Names what it will drop, and asks for the context's name. Route and gate stay, so applications go on. With
+    --foreign-tables writers left behind go on through the old names, within limits (docs/howto/foreign-tables.md).
     """
     set_up_logging(verbose=False)
     context, both = load(project_dir, context_name)
@@ -73,7 +84,7 @@ def complete(
             goes = ["the reverse stream with its slots and publications"]
             goes += completing.dropped(run) if drop_tables else []
             _confirm(context.name, "complete drops for ever: " + ", ".join(goes), confirm)
-        completing.complete(run, drop_tables=drop_tables)
+        completing.complete(run, drop_tables=drop_tables, foreign_tables=foreign_tables)
     if not dry_run:
         click.echo(f"{context.name} is completed.")
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from psycopg import sql
 
+from contexts import sqlfiles
 from contexts.catalog import Table, read_tables
 from contexts.errors import RefusedError
 from contexts.killpoints import kill_point
@@ -19,27 +20,43 @@ from migrator.lifecycle import State, require_state
 from migrator.lockstep import install as lockstep
 from migrator.run import Run
 from migrator.sides import writelock
-from migrator.steps import transport
+from migrator.steps import foreign, transport
 from migrator.steps.preparation import LOCK_PATIENCE_S, drop_stream
 from migrator.steps.quiet import await_worker
 
 _log = logging.getLogger(__name__)
+_SQL = sqlfiles.load("migrator.steps", "complete.sql")
 
 
-def complete(run: Run, *, drop_tables: bool) -> None:
+def complete(run: Run, *, drop_tables: bool, foreign_tables: bool = False) -> None:
     """End the migration: drop the reverse stream, and with ``drop_tables`` the shared side's closed tables.
 
     The route and the gate stay in both databases, so applications that still ask for them keep working; without
-    ``drop_tables`` the closed tables stay too, and go on refusing writes.
+    ``drop_tables`` the closed tables stay too, and go on refusing writes. With ``foreign_tables`` foreign tables take
+    their names and lead to the service database; that can be asked for after the end, too.
 
-    :raises RefusedError: the service side is not open, or other objects of the shared database need the tables.
+    :raises RefusedError: the service side is not open, other objects of the shared database need the tables, or
+        foreign tables cannot be made.
     """
     state = run.migration().state
-    if state is State.COMPLETED:
+    if state is State.COMPLETED and not foreign_tables:
         return
-    require_state(run.name, state, State.SWITCHED, State.COMPLETING)
-    if drop_tables:
+    require_state(run.name, state, State.SWITCHED, State.COMPLETING, State.COMPLETED)
+    if drop_tables or foreign_tables:
         _require_droppable(run)
+    if foreign_tables:
+        foreign.require(run, _shared_tables(run))
+    if state is not State.COMPLETED:
+        _end_stream(run)
+    if drop_tables or foreign_tables:
+        put_away = partial(_put_away, run, drop_tables, foreign_tables)
+        _with_locks(run, "put the closed tables away", Side.SHARED, put_away)
+    if state is not State.COMPLETED:
+        _become(run, State.COMPLETED)
+
+
+def _end_stream(run: Run) -> None:
+    """Remove the way back and what guarded it."""
     _become(run, State.COMPLETING)
     kill_point("complete.started")
     run.executor.act(None, "wait until the worker has let go of the stream", partial(await_worker, run))
@@ -49,9 +66,15 @@ def complete(run: Run, *, drop_tables: bool) -> None:
     kill_point("complete.stream_dropped")
     _with_locks(run, "drop the write locks of the service side", Side.SERVICE, _drop_write_locks(run))
     lockstep.remove(run, _shared_tables(run))
-    if drop_tables:
-        _with_locks(run, "drop the closed tables", Side.SHARED, partial(_drop_tables, run))
-    _become(run, State.COMPLETED)
+
+
+def _put_away(run: Run, drop_tables: bool, foreign_tables: bool) -> None:
+    tables = _shared_tables(run)
+    if foreign_tables:
+        aside = partial(_drop_tables, run) if drop_tables else partial(foreign.move_aside, run, tables)
+        foreign.replace(run, tables, aside)
+    else:
+        _drop_tables(run)
 
 
 def dropped(run: Run) -> list[str]:
@@ -84,22 +107,12 @@ def _shared_tables(run: Run) -> list[Table]:
 
 def _require_droppable(run: Run) -> None:
     oids = [table.oid for table in _shared_tables(run)]
-    dependents = run.executor.read(
-        Side.SHARED,
-        sql.SQL(
-            "SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d"
-            " LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid"
-            " LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid"
-            " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (%s::oid[]) AND d.deptype = 'n'"
-            " AND ((k.oid IS NOT NULL AND NOT k.conrelid = ANY (%s::oid[])) OR r.oid IS NOT NULL)"
-        ),
-        (oids, oids),
-    )
+    dependents = run.executor.read(Side.SHARED, _SQL["dependents"], (oids, oids, oids))
     if dependents:
         raise RefusedError(
             f"context {run.name!r}: other objects need the tables: {', '.join(row[0] for row in dependents)}",
             unchanged="nothing was dropped",
-            next_step=f"drop those first, or carveout complete {run.name} without --drop-tables",
+            next_step=f"drop those first, or carveout complete {run.name} without --drop-tables and --foreign-tables",
         )
 
 

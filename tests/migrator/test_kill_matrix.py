@@ -28,6 +28,7 @@ WALKED = {
 ELSEWHERE = {
     "repair": "migrator/test_repair.py",
     "traffic": "migrator/test_bouncers.py",
+    "foreign": "migrator/test_foreign_tables.py",
     "lockstep": "lockstep/test_crashes.py",
     "shim": "lockstep/test_crashes.py",
 }
