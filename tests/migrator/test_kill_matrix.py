@@ -29,6 +29,7 @@ ELSEWHERE = {
     "repair": "migrator/test_repair.py",
     "traffic": "migrator/test_bouncers.py",
     "foreign": "migrator/test_foreign_tables.py",
+    "tcc": "tcc/test_tcc.py",
     "lockstep": "lockstep/test_crashes.py",
     "shim": "lockstep/test_crashes.py",
 }
