@@ -143,11 +143,14 @@ class Stream:
         if self._next is not None:
             event, self._next = self._next, None
             return event
+        if self._applier.is_writing:
+            if (waiting := self._poll(0)) is not None:
+                return waiting
+            self._settle()  # nothing else to do
+        return self._poll(timeout_s)
+
+    def _poll(self, timeout_s: float) -> Event | None:
         try:
-            if self._applier.is_writing:
-                if (waiting := self._source.poll(0)) is not None:
-                    return waiting
-                self._settle()  # nothing else to do
             return self._source.poll(timeout_s)
         except CarveoutError:
             self._commit()  # what came before is whole, and may not fit any more once the cause is mended

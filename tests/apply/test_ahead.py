@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 
 from cdc.apply.ahead import Ahead
-from contexts.errors import StreamStopped
-from tests.apply.conftest import World
+from cdc.events import Event
+from cdc.worker.signals import Signals
+from cdc.worker.stream import Stream
+from contexts.errors import DatabaseUnreachable, StreamStopped
+from contexts.model import Options
+from tests.apply.conftest import STREAM, World
 
 T = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 
@@ -98,3 +103,26 @@ def test_an_applier_that_is_closed_leaves_nothing_half_written(world: World) -> 
     applier.apply(transaction)
     applier.commit()
     assert len(world.same()) == 100
+
+
+def test_a_server_that_breaks_off_a_commit_under_way_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream says what happened, which passes: not that its applier has ended, which stops the worker."""
+    world.both(T)
+    options = Options(batch_rows=1)
+    applier = world.start("t", options=options)
+    world.write("INSERT INTO t VALUES (1, 'a')")
+    events: list[Event] = [*world.slot.read_packed()]
+
+    def break_off(point: str) -> None:
+        if point == "apply.before_commit":
+            applier._conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr("cdc.apply.applier.kill_point", break_off)
+    stream = Stream(
+        Mock(poll=lambda _timeout_s: events.pop() if events else None), applier, context=STREAM.context,
+        open_=world.pair.shared, closed=world.pair.service, options=options, signals=Signals(),
+    )  # fmt: skip
+    with pytest.raises(DatabaseUnreachable):
+        stream.run()
