@@ -190,8 +190,9 @@ def _drain(move: Move, marker: markers.Marker, deadline: float) -> None:
 
 
 def _verify(moves: Sequence[Move], watch: Stopwatch, limits: Limits) -> None:
-    for move in moves:
-        for name, seen in move.verify(min(limits.recheck_s, watch.require(limits.blocked_s))).items():
+    until = time.monotonic() + min(limits.recheck_s, watch.require(limits.blocked_s))
+    for move in moves:  # the budget is one for all
+        for name, seen in move.verify(until - time.monotonic()).items():
             watch.facts[name] = watch.facts[name] + seen if name in watch.facts else seen
     watch.lap("verify")
     kill_point("switch.verified")

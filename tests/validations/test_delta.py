@@ -87,6 +87,25 @@ def test_time_that_is_over_makes_it_incomplete(sides: Sides) -> None:
         assert 0.25 < time.monotonic() - started < 20
 
 
+def test_no_batch_is_begun_that_would_not_end_in_time(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine so slow that a key takes 10 ms, 3 s are enough for 300 keys: 100, then 200, then none."""
+    ask, spent = Pair.ask, [0.0]
+
+    def ask_slowly(self: Pair, *arguments: Any, deadline: float) -> tuple[Rows, Rows]:
+        found = ask(self, *arguments, deadline=deadline)
+        spent[0] += 0.01 * len(found[0])
+        return found
+
+    monkeypatch.setattr(Pair, "ask", ask_slowly)
+    monkeypatch.setattr("validations.diff.delta.time.monotonic", lambda: spent[0])
+    with _pair(sides) as pair:
+        found = prepare(pair, sides.read(Side.SHARED), sides.read(Side.SERVICE))
+        keys: list[Key] = [(str(number), "x") for number in range(1, 1001)]
+        result = diff_keys(pair, found[TableName("public", "t")], keys, deadline=3.005)
+    assert (result.compared, result.verdict) == (300, Verdict.INCOMPLETE)
+    assert spent[0] == pytest.approx(3.0)
+
+
 def test_a_difference_counts_though_there_is_no_time_to_name_its_columns(
     sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
