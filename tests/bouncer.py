@@ -32,6 +32,8 @@ class PgBouncerProcess:
     name: str
     entries: Mapping[str, Database]
     pool_mode: str = "transaction"
+    #: More lines of its configuration.
+    more: str = ""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -46,7 +48,7 @@ class PgBouncerProcess:
             "; made by a test\n[databases]\n" + "\n".join(lines) + "\n\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
             f"auth_file = {self.users}\nadmin_users = admin\npool_mode = {self.pool_mode}\nmax_client_conn = 200\n"
-            "ignore_startup_parameters = extra_float_digits,options\n"
+            f"ignore_startup_parameters = extra_float_digits,options\n{self.more}"
         )
         if account := _account():
             for path in (self.folder, self.file, self.users):

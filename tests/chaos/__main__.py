@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SCENARIOS = ("alarms", "bouncer")
+SCENARIOS = ("alarms", "bouncer", "bouncer_faults")
 
 
 def main() -> None:

@@ -82,6 +82,10 @@ class Clients:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let each finish its payment."""
         self._stop.set()
         for thread in self._threads:
             thread.join(60)

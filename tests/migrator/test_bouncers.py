@@ -16,7 +16,9 @@ from contexts.databases import Databases
 from contexts.errors import NeedsHuman, RefusedError
 from contexts.model import Side
 from migrator.switch.blockers import Blocked
-from migrator.traffic import console
+from migrator.traffic import console, inifile
+from migrator.traffic.driver import TrafficBroken
+from migrator.traffic.traffic import Traffic
 from tests.bouncer import ADMIN_PASSWORD, PgBouncerProcess, declaration, port
 from tests.conftest import server_folder
 from tests.migrator.clients import Clients
@@ -24,6 +26,7 @@ from tests.migrator.commands import run, run_killed_at
 from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank
 from tests.migrator.payments import the_open_side
+from tests.waiting import wait_until
 
 OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\nhold_patience_s = 0.5\n"
 BACK = ("traffic.one_paused", "switch.gate_closed", "traffic.file_written", "traffic.reloaded", "switch.repointed")
@@ -165,6 +168,31 @@ def test_one_that_hangs_in_the_middle(place: Place, monkeypatch: pytest.MonkeyPa
     assert place.bouncers["a"].shows("bank") == (port(place.bank.both.shared), False)
     b.send(signal.SIGCONT)
     assert "the switch was undone" in run(place.bank, "resume", "bank").out
+
+
+def test_a_file_that_is_not_repointed_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inifile, "pointed", lambda text, *_: text)
+    with pytest.raises(TrafficBroken, match="'bank' does not lead to the service side after RELOAD"):
+        switch(place.bank, Side.SERVICE)
+
+
+def test_a_resume_before_the_decision_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    repoint = Traffic.repoint
+
+    def and_release(self: Traffic, deadline: float) -> None:
+        repoint(self, deadline)
+        self.release(self.to_side)
+
+    monkeypatch.setattr(Traffic, "repoint", and_release)
+    with Clients.of(list(place.bouncers.values())) as clients:
+        clients.assert_paying()
+        at_point(monkeypatch, "switch.repointed", lambda: wait_until(lambda: bool(clients.errors)))
+        switch(place.bank, Side.SERVICE)
+    assert all("closed for writes" in error for _, error in clients.errors)
+    monkeypatch.undo()
+    place.prove()
+    run(place.bank, "rollback", "bank")
+    place.prove()
 
 
 def test_a_session_that_stays_is_named_or_connects_anew(place: Place) -> None:
