@@ -247,21 +247,35 @@ def test_refused_before_anything_is_changed(bank: Bank) -> None:
             conn.execute(sql.SQL(gone))
     assert bank.state() == "switched"
     run(bank, "complete", "bank", "--confirm", "bank")
-    the_mover_lacks_the_extension(bank)
-    run(bank, *COMPLETE, "--drop-tables")  # after the end, too
+    the_mover_needs_no_superuser(bank)
+    run(bank, *COMPLETE, "--drop-tables", BANK_SHARED_URL=_mover(bank))  # after the end, too
     assert _kinds(bank) == {"account": "f", "entry": "f", "log": "f"}
     with _as(bank, READER) as reader:
         assert reader.execute("SELECT count(*) FROM bank.account").fetchone() == (200,)
 
 
-def the_mover_lacks_the_extension(bank: Bank) -> None:
+def the_mover_needs_no_superuser(bank: Bank) -> None:
+    """On the shared side: it is told what it lacks, one thing after the other."""
     with psycopg.connect(bank.both.shared.url, autocommit=True) as conn:
         conn.execute(f"GRANT USAGE ON SCHEMA carveout, bank TO {MOVER}")
         conn.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA carveout TO {MOVER}")
-    url = conninfo.make_conninfo(bank.both.shared.url, user=MOVER)
-    said = run(bank, *COMPLETE, expect=4, BANK_SHARED_URL=url).err
-    assert f"postgres_fdw is not installed in the shared database, and {MOVER} may not do so" in said
-    assert "CREATE EXTENSION postgres_fdw" in said
+        for said, statement in (
+            ("postgres_fdw is not installed", "CREATE EXTENSION postgres_fdw"),
+            ("may not use postgres_fdw", f"GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {MOVER}"),
+            ("may make no schema", f'GRANT CREATE ON DATABASE "{conn.info.dbname}" TO {MOVER}'),
+            ("may make nothing in schema bank", f"GRANT CREATE ON SCHEMA bank TO {MOVER}"),
+        ):
+            assert said in run(bank, *COMPLETE, expect=4, BANK_SHARED_URL=_mover(bank)).err
+            conn.execute(sql.SQL(statement))
+        assert "does not belong to" in run(bank, *COMPLETE, expect=4, BANK_SHARED_URL=_mover(bank)).err
+        for table in ("account", "entry", "log", "log_2026"):
+            conn.execute(
+                sql.SQL("ALTER TABLE bank.{} OWNER TO {}").format(sql.Identifier(table), sql.Identifier(MOVER))
+            )
+
+
+def _mover(bank: Bank) -> str:
+    return conninfo.make_conninfo(bank.both.shared.url, user=MOVER)
 
 
 def _kinds(bank: Bank) -> dict[str, str]:
