@@ -10,6 +10,10 @@ import pytest
 
 from contexts.databases import Database, Databases
 from contexts.model import Side
+from migrator.cli.common import run_of
+from migrator.control import switches
+from migrator.switch import switching
+from migrator.switch.settle import OpenNotFinished
 from tests.migrator.commands import run, run_killed_at
 from tests.migrator.moving import REVISION, Bank
 from tests.waiting import wait_until
@@ -83,6 +87,17 @@ def takes_writes(bank: Bank, side: Side, table: str) -> bool:
 
 def both_on(side: Side) -> dict[str, Side]:
     return {"bank": side, "shop": side}
+
+
+def test_a_commit_of_the_first_alone_is_noticed(banks: dict[str, Bank], monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = switches.commit
+    monkeypatch.setattr(switches, "commit", lambda conn, together: commit(conn, together[:1]))
+    prove(banks)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(run_of(one.context, one.both, "test driver")) for one in banks.values()]
+        with pytest.raises(OpenNotFinished, match="'carveout_shop_1' is in use"):  # its worker knows of no decision
+            switching.switch_together(runs, Side.SERVICE)
+    assert "is not finished" in run(banks["bank"], "resume", "bank", expect=5).err
 
 
 def test_each_for_itself_and_both_together(banks: dict[str, Bank]) -> None:
