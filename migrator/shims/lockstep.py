@@ -22,6 +22,7 @@ from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
 
 _PAUSE_S = 0.02
+_ROUND_TRIP_CHARS = 1_000_000
 _log = logging.getLogger(__name__)
 Connection = psycopg.Connection[Any]
 
@@ -122,9 +123,11 @@ class Lockstep:
     def _prepare(self, gid: str, payloads: list[str]) -> Prepared:
         with self._service() as conn:
             cursor = psycopg.ClientCursor(conn)  # several statements in one round trip
-            cursor.execute(f"{self._begin}; {self._apply}", (gid, payloads[0]))
-            for payload in payloads[1:]:
-                cursor.execute(self._apply, (gid, payload))
+            begin = f"{self._begin}; "
+            for batch in _batches(payloads):
+                statements = begin + "; ".join([self._apply] * len(batch))
+                cursor.execute(statements, [value for payload in batch for value in (gid, payload)])
+                begin = ""
             kill_point("shim.shipped")
             cursor.execute(f"PREPARE TRANSACTION '{gid}'")
             kill_point("shim.prepared")
@@ -161,3 +164,14 @@ class Lockstep:
             unchanged="nothing was written on either side",
             next_step=f"try again; where it stays so: carveout dual-write {self._context} off",
         )
+
+
+def _batches(payloads: list[str]) -> Iterator[list[str]]:
+    """Payloads that go in one round trip: a few small ones, or one that is large."""
+    batch: list[str] = []
+    for payload in payloads:
+        if batch and sum(map(len, batch)) + len(payload) > _ROUND_TRIP_CHARS:
+            yield batch
+            batch = []
+        batch.append(payload)
+    yield batch
