@@ -63,12 +63,13 @@ def _a_row_is_replaced(bank: Bank, stack: Stack) -> None:
     with bank.both.shared.connect("test") as conn:
         row = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     assert row is not None
-    begin, broken, end = transaction(parse_lsn(row[0]), "a lot")
+    place = parse_lsn(row[0]) + 1  # behind everything that the worker may have applied
+    begin, broken, end = transaction(place, "a lot")
     offsets = send(stack, begin, broken, end)
     found = json.loads(run(bank, "stream", "look", "bank", "--show-values", "--json", expect=5).out)
     assert (found["offset"], found["record"]["after"]["amount"]) == (offsets[1], "a lot")
     file = bank.folder / "record.json"
-    file.write_text(json.dumps(transaction(parse_lsn(row[0]), "5.00")[1]))
+    file.write_text(json.dumps(transaction(place, "5.00")[1]))
     run(bank, "stream", "repair", "bank", "--offset", str(offsets[1]), "--reason", "read aloud", "--record", str(file))
     with bank.worker() as worker:
         bank.await_streaming()

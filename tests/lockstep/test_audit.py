@@ -9,7 +9,8 @@ import pytest
 
 from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.lockstep import conditions, phase
+from migrator.lockstep import conditions, phase, recovery
+from migrator.shims import lockstep as shim
 from migrator.shims.direct import GatedConnections
 from tests.lockstep.conftest import Lockstepped
 from tests.migrator.driving import driver
@@ -100,6 +101,29 @@ def test_a_collection_that_misses_rows_is_found(bank: Lockstepped, gated: GatedC
     bank.await_state("streaming")
     found = bank.differences()[before:]
     assert [(kind, table) for kind, table, _, _ in found] == [("not shipped", "entry")]
+    assert_mended(bank)
+
+
+def test_a_recovery_that_guesses_is_found(
+    bank: Lockstepped, gated: GatedConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rolls back what an application at work has prepared: the shared side commits, the service side does not."""
+    bank.await_equal()
+    before = len(bank.differences())
+
+    def at(point: str) -> None:
+        if point == "shim.prepared":
+            wait_until(lambda: bank.prepared() == 0)
+
+    with monkeypatch.context() as mutant:
+        mutant.setattr(recovery, "decision", lambda *_: False)
+        mutant.setattr(shim, "kill_point", at)
+        with driver(bank) as run:
+            phase.enter(run)
+        with gated.transaction() as conn:
+            conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 15")
+        bank.await_state("streaming")
+    assert bank.differences()[before:] == [("missing", "account", ["15"], [])]
     assert_mended(bank)
 
 

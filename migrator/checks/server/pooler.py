@@ -26,10 +26,12 @@ def check(environment: Environment) -> Iterator[Finding]:
 
 def _settings_not_in_force(environment: Environment, side: Side) -> list[str]:
     wanted = {**PINNED_SETTINGS, **SESSION_SETTINGS}
-    query = sql.SQL("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name")
+    query = sql.SQL("SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name")
     in_force = dict(environment.rows(side, query, [list(wanted)]))
     # DateStyle is shown with the order of day and month, which the pin leaves alone.
-    return [name for name, value in wanted.items() if in_force[name] != value and in_force[name].split(",")[0] != value]
+    return [
+        name for name, value in wanted.items() if value not in (in_force[name], (in_force[name] or "").split(",")[0])
+    ]
 
 
 def _backend_changes(environment: Environment, side: Side) -> bool:
