@@ -33,7 +33,7 @@ WHERE c.relkind IN ('r', 'S') AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 
 ORDER BY 1, 2
 """
 #: Written by a worker at any time, whatever a command does.
-_LIVE = {("carveout", name) for name in ("worker", "position", "watch", "straggler")}
+_LIVE = {("carveout", name) for name in ("worker", "position", "marker", "sample", "watch", "straggler")}
 
 
 def catalog(database: Database, *, own: bool = True) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from tests.migrator.commands import run
 from tests.migrator.moving import Bank
 from tests.migrator.payments import the_open_side
 
-OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\n"
+OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\n"
 GATED = [f"gated {number}" for number in range(8)]
 
 

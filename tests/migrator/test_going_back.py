@@ -21,6 +21,7 @@ from tests.migrator import inprocess
 from tests.migrator.commands import run
 from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank
+from tests.waiting import wait_until
 
 SHARED, SERVICE = Side.SHARED, Side.SERVICE
 
@@ -119,6 +120,7 @@ def test_a_lost_service_side_leaves_a_decision(bank: Bank) -> None:
 
 
 def test_the_health_of_the_way_back_is_shown_until_it_is_lost(bank: Bank) -> None:
+    wait_until(lambda: json.loads(run(bank, "status", "bank", "--json").out)["way_back"] is not None)
     status = json.loads(run(bank, "status", "bank", "--json").out)
     assert (status["way_back"]["possible"], status["way_back"]["wal_status"]) == (True, "reserved")
     assert "way back: possible; " in run(bank, "status", "bank").out

@@ -16,7 +16,7 @@ from tests.migrator.moving import Bank
 from tests.migrator.payments import Payments, assert_whole, the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "spool_mb = 0.02\nbatch_age_ms = 20\nswitch_deadline_ms = 4000"
+OPTIONS = "max_lag_s = 60\nspool_mb = 0.02\nbatch_age_ms = 20\nswitch_deadline_ms = 4000"
 Record = Callable[[str, str], None]
 #: Which test of this module walks which phases.
 WALKED = {

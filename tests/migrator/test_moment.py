@@ -20,7 +20,9 @@ from tests.migrator.moving import Bank
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "batch_age_ms = 20\nlock_timeout_ms = 100\nhold_patience_s = 0.3\nwrite_block_budget_ms = 8000\n"
+OPTIONS = (
+    "max_lag_s = 60\nbatch_age_ms = 20\nlock_timeout_ms = 100\nhold_patience_s = 0.3\nwrite_block_budget_ms = 8000\n"
+)
 LOCK_WAITS = "SELECT count(*) FROM pg_locks WHERE relation = 'bank.entry'::regclass AND NOT granted"
 
 

@@ -25,7 +25,7 @@ from tests.migrator.moving import Bank, WorkerProcess
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 1500\nlock_timeout_ms = 100\nhold_patience_s = 3"
+OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 1500\nlock_timeout_ms = 100\nhold_patience_s = 3"
 
 
 @dataclass

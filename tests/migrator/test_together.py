@@ -18,7 +18,7 @@ from tests.migrator.commands import run, run_killed_at
 from tests.migrator.moving import REVISION, Bank
 from tests.waiting import wait_until
 
-OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\n"
+OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\n"
 SHOP = """
 CREATE SCHEMA IF NOT EXISTS shop;
 CREATE TABLE shop.sale (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, amount numeric(14,2) NOT NULL);
