@@ -28,7 +28,10 @@ from tests.migrator.moving import Bank
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\nhold_patience_s = 0.5\n"
+OPTIONS = (
+    "max_lag_s = 60\n"
+    "batch_age_ms = 20\nswitch_deadline_ms = 8000\nwrite_block_budget_ms = 8000\nhold_patience_s = 0.5\n"
+)
 BACK = ("traffic.one_paused", "switch.gate_closed", "traffic.file_written", "traffic.reloaded", "switch.repointed")
 FORWARD = ("switch.committed", "traffic.one_resumed")
 

@@ -15,7 +15,7 @@ from migrator.switch.blockers import Blocked
 from migrator.switch.markers import MarkerLost
 from migrator.switch.moves import BudgetExceeded
 from tests.migrator.commands import Running, run, start
-from tests.migrator.driving import switch
+from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
@@ -156,7 +156,9 @@ def test_a_queue_for_a_lock_is_named_with_its_head(bank: Bank) -> None:
     assert f"itself waits for pid {pids[1]})" in said
 
 
-def test_past_the_budget_the_switch_goes_back(bank: Bank) -> None:
+def test_past_the_budget_the_switch_goes_back(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    at_point(monkeypatch, "switch.drained", lambda: never.wait(0.1))  # a step that takes longer than all may
     path = bank.folder / "contexts" / "bank" / "context.toml"
     declared = path.read_text()
     path.write_text(declared.replace("write_block_budget_ms = 8000", "write_block_budget_ms = 50"))
