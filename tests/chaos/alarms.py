@@ -14,14 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 from psycopg import sql
 
-from contexts.databases import Database, Databases
-from contexts.model import Side
+from contexts.databases import Databases
 from migrator.verify import Verification
+from tests.chaos.pairs import own_pair
 from tests.chaos.writers import COLD, NAMES, TABLES, Writers
-from tests.conftest import running_servers
 from tests.migrator import inprocess
 from tests.migrator.moving import Bank
 from tests.waiting import wait_until
@@ -94,8 +92,7 @@ def main() -> None:
         if seen.rounds % 20 == 0:
             print(f"{seen.rounds} rounds, {seen.transactions} transactions, {len(seen.red)} red", flush=True)
 
-    with running_servers() as servers, tempfile.TemporaryDirectory() as folder:
-        pair = Databases(*(_new(servers(major).url(), side) for major, side in ((16, Side.SHARED), (18, Side.SERVICE))))
+    with own_pair("alarms") as pair, tempfile.TemporaryDirectory() as folder:
         seen = alarms(Path(folder), pair, args.rounds, args.seed, tell)
     print(
         f"seed {args.seed}: {seen.rounds} verifications at {len(seen.positions)} positions over {seen.transactions}"
@@ -104,12 +101,6 @@ def main() -> None:
     )
     print("\n".join(seen.red))
     raise SystemExit(bool(seen.red) or seen.control != CONTROL)
-
-
-def _new(url: str, side: Side) -> Database:
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(f"alarms_{side}")))
-    return Database(side, psycopg.conninfo.make_conninfo(url, dbname=f"alarms_{side}"))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-
-from contexts.databases import Database, Databases
+from contexts.databases import Databases
 from contexts.model import Side
 from tests.bouncer import PgBouncerProcess, declaration
-from tests.conftest import need, running_servers, server_folder
+from tests.chaos.pairs import own_pair
+from tests.conftest import need, server_folder
 from tests.migrator import commands
 from tests.migrator.moving import Bank
 from tests.migrator.test_pgbench import make_context, pgbench, program, sums
@@ -142,18 +141,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--rate", type=int, default=200, help="transactions per second")
     args = parser.parse_args()
-    with running_servers() as servers, tempfile.TemporaryDirectory() as folder:
-        pair = Databases(*(_new(servers(major).url(), side) for major, side in ((16, Side.SHARED), (18, Side.SERVICE))))
+    with own_pair("bouncer") as pair, tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         seen = rounds(Path(folder), pair, args.rounds, rate=args.rate, tell=lambda line: print(line, flush=True))
     print("\n".join([*seen.lines(), f"took {time.monotonic() - began:.0f} s"]))
     raise SystemExit(bool(seen.failed))
-
-
-def _new(url: str, side: Side) -> Database:
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE bouncer_{side}")
-    return Database(side, psycopg.conninfo.make_conninfo(url, dbname=f"bouncer_{side}"))
 
 
 if __name__ == "__main__":
