@@ -25,7 +25,7 @@ demo-kafka: $(STAMP)  ## the same through a real Kafka and Debezium (Java 17, Ma
 	$(RUN) migrate.py demo --kafka $(ARGS)
 
 test: $(STAMP) packages  ## all tests; ARGS for pytest
-	$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 lint: $(STAMP)  ## style, types, and which package may import which
 	$(RUN) -m ruff check .

@@ -35,7 +35,15 @@ def machine_cpu_seconds() -> float:
 
 def private_bytes(pid: int) -> int:
     """Anonymous memory of the tree: not the server's shared buffers, which belong to no single process."""
-    return sum(_anonymous_kb(member) for member in tree(pid)) * 1024
+    return sum(_status_kb(member, "RssAnon:") for member in tree(pid)) * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest resident set of one living process since it began its program; 0 when it has ended.
+
+    Unlike ``ru_maxrss`` of wait4(2), which counts what the parent had at the time of fork and exec.
+    """
+    return _status_kb(pid, "VmHWM:") * 1024
 
 
 def _ticks(pid: int) -> int:
@@ -46,10 +54,10 @@ def _ticks(pid: int) -> int:
     return sum(map(int, stat[stat.rindex(")") + 2 :].split()[_TIMES]))
 
 
-def _anonymous_kb(pid: int) -> int:
+def _status_kb(pid: int, field: str) -> int:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+            if line.startswith(field):
                 return int(line.split()[1])
     except (FileNotFoundError, ProcessLookupError):
         pass

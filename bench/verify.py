@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from bench import data
 from bench.harness import BenchError, Comparison, Contestant, Details, Ends, Rig, compare
+from bench.proc import peak_bytes
 from bench.shop import NAME, Shop, program, streaming
 
 _CLIENTS = 4
+_LOOK_S = 0.05  # between two looks at the memory of a process
 _ROWS = "SELECT coalesce(sum(rows_open), 0)::int8 FROM carveout.verification_segment"
 
 
@@ -50,13 +52,13 @@ class Beside:
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _rows_before: int = 0
-    _peak_kb: int = 0
+    _peak: int = 0
     _failure: str = ""
 
     def start(self, _: Rig) -> None:
         """Begin, and wait until the first one reads."""
         self._over.clear()
-        self._rows_before, self._peak_kb, self._failure = self._rows(), 0, ""
+        self._rows_before, self._peak, self._failure = self._rows(), 0, ""
         self._thread = threading.Thread(target=self._loop, daemon=True)  # a bench that is told to end does not wait
         self._thread.start()
 
@@ -70,7 +72,7 @@ class Beside:
         self._thread.join()
         if self._failure:
             raise BenchError(self._failure)
-        self.seen.append({"rows_compared": self._rows() - self._rows_before, "verify_rss_mb": self._peak_kb / 1024})
+        self.seen.append({"rows_compared": self._rows() - self._rows_before, "verify_rss_mb": self._peak / 2**20})
         self.shop.settle()
 
     def _loop(self) -> None:
@@ -79,9 +81,10 @@ class Beside:
                 self.shop.command("verify", NAME, *self.options), env=self.shop.environment(),
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
+            while process.poll() is None:
+                self._peak = max(self._peak, peak_bytes(process.pid))
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_S)
             if process.returncode:
                 self._failure = f"verify ended with {process.returncode}"
                 return

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from psycopg import sql
 
-from contexts.databases import Connection, Database, Databases
+from contexts.databases import Connection, Databases
 from contexts.errors import CarveoutError, RefusedError
 from contexts.model import Context
 from migrator.control import intents, locks, migrations
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
 from validations.barrier import Barrier, Barriers, Snapshot
-from validations.snapshots import Rewritten
+from validations.snapshots import Rewritten, enter
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0
@@ -52,6 +52,7 @@ class WorkerBarriers:
 
         :raises RefusedError: no worker runs.
         :raises BarrierFailed: running transactions did not end in time, or the worker stopped.
+        :raises SnapshotGone: the worker ended just after its answer.
         """
         with ExitStack() as stack:
             conn = stack.enter_context(self._databases.shared.connect(f"barrier/{self._context.name}"))
@@ -77,8 +78,8 @@ class WorkerBarriers:
         return Barrier(
             answer["lsn"],
             side,
-            _import(stack, self._databases[side], answer["open_snapshot"]),
-            _import(stack, self._databases[side.other], answer["closed_snapshot"]),
+            _held(stack, Snapshot(self._databases[side], answer["open_snapshot"])),
+            _held(stack, Snapshot(self._databases[side.other], answer["closed_snapshot"])),
         )
 
     def _await(self, conn: Connection, intent_id: int) -> dict[str, Any]:
@@ -123,11 +124,10 @@ def at_a_barrier(barriers: Barriers, ask: Callable[[Barrier], _T]) -> _T:
         return ask(barrier)
 
 
-def _import(stack: ExitStack, database: Database, snapshot: str) -> Snapshot:
+def _held(stack: ExitStack, snapshot: Snapshot) -> Snapshot:
     """Hold the snapshot on a session of ours and export it again, so the worker's session may end at once."""
-    holder = stack.enter_context(database.connect("barrier-holder", autocommit=False))
-    holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    holder.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+    holder = stack.enter_context(snapshot.database.connect("barrier-holder", autocommit=False))
+    enter(holder, snapshot)
     row = holder.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None
-    return Snapshot(database, row[0])
+    return Snapshot(snapshot.database, row[0])

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,11 +19,14 @@ from contexts.embedded import Server, available_majors
 from contexts.model import Side
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests of a file stay on one process, and all that share the one Kafka stack on one."""
-    for item in items:
-        group = "kafka" if "tests/kafka" in item.path.as_posix() else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: "kafka" if nodeid.startswith("tests/kafka/") else nodeid.split("::", 1)[0]
+    return scheduler
 
 
 #: What Carveout is for. Where a server is missing, its tests are skipped.

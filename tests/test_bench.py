@@ -106,7 +106,7 @@ def test_a_process_tree_is_measured_as_a_whole() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"done\n"
-        assert cpu_seconds(process.pid) >= 0.3
+        assert cpu_seconds(process.pid) >= 0.25  # user and system time are each cut to whole ticks
         assert private_bytes(process.pid) > 1_000_000
         assert process.pid in tree(os.getpid())
         process.communicate(b"\n")

@@ -49,18 +49,26 @@ def imported(snapshot: Snapshot, purpose: str, **settings: str) -> Iterator[Conn
     :raises SnapshotGone: the barrier is over.
     """
     with snapshot.database.connect(purpose, autocommit=False, **settings) as session:
-        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        session.read_only = True
-        try:
-            session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.snapshot)))
-        except psycopg.Error as error:
-            raise SnapshotGone(
-                f"the {snapshot.database.side} side's snapshot {snapshot.snapshot} cannot be imported: {error}",
-                unchanged="finished segments are kept",
-                next_step="run the verification again: it goes on from there",
-            ) from error
+        enter(session, snapshot)
         yield session
         session.rollback()
+
+
+def enter(session: Connection, snapshot: Snapshot) -> None:
+    """Begin the session's transaction, read-only, in the snapshot.
+
+    :raises SnapshotGone: who exported it has ended.
+    """
+    session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    session.read_only = True
+    try:
+        session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.snapshot)))
+    except psycopg.Error as error:
+        raise SnapshotGone(
+            f"the {snapshot.database.side} side's snapshot {snapshot.snapshot} cannot be imported: {error}",
+            unchanged="finished segments are kept",
+            next_step="run the verification again: it goes on from there",
+        ) from error
 
 
 @contextmanager
