@@ -10,6 +10,8 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
+from psycopg import sql
+
 from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
 from contexts.model import Side
@@ -151,6 +153,8 @@ def _exchange(moves: Sequence[Move], traffic: Traffic, watch: Stopwatch, terms: 
     watch.lap("repoint")
     kill_point("switch.repointed")
     watch.require(limits.blocked_s)
+    for move in moves:  # once it is decided, all would wait for a side that has just died
+        move.run.executor.read(move.switch.to_side, sql.SQL("SELECT 1"))
     _commit(moves)
     watch.lap("journal")
     kill_point("switch.committed")

@@ -97,6 +97,7 @@ def test_while_applying_and_switching(
             assert "was undone" in run(bank, "resume", "bank").out
             assert assert_whole(bank, payments) is Side.SHARED
             bank.await_streaming()
+        _target_dies_undecided(bank, payments, own, monkeypatch)
         for side, target in ((Side.SHARED, Side.SERVICE), (Side.SERVICE, Side.SHARED)):
             at_point(monkeypatch, "switch.committed", lambda side=side: own[side].stop(immediate=True))  # type: ignore[misc]
             with pytest.raises(NeedsHuman, match="could not be settled"):
@@ -110,6 +111,24 @@ def test_while_applying_and_switching(
         run(bank, "cutover", "bank")
         assert assert_whole(bank, payments) is Side.SERVICE
         run(bank, "complete", "bank", "--confirm", "bank")
+
+
+def _target_dies_undecided(
+    bank: Bank, payments: Payments, own: dict[Side, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment before the decision: the switch goes back, and payments do not wait for the dead side."""
+    run(bank, "verify", "bank")  # the worker has caught up
+    at_point(monkeypatch, "switch.repointed", lambda: own[Side.SERVICE].stop(immediate=True))
+    with pytest.raises(NeedsHuman, match="could not be settled"):
+        switch(bank, Side.SERVICE)
+    paid = len(payments.acknowledged)
+    wait_until(lambda: len(payments.acknowledged) > paid)
+    own[Side.SERVICE].start()
+    assert "was undone" in run(bank, "resume", "bank").out
+    assert assert_whole(bank, payments) is Side.SHARED
+    bank.await_streaming()
+    _assert_worker_is_known(bank)
+    run(bank, "verify", "bank")
 
 
 def _is_waiting(bank: Bank) -> bool:
