@@ -1,13 +1,15 @@
 """Named points at which the tests kill the process, to prove that it goes on from there.
 
 A point does nothing unless ``CARVEOUT_KILL_AT`` names it, as ``name`` or ``name:nth``; then the process kills
-itself with SIGKILL, as a power cut would. Every name is listed in :data:`POINTS`, so a test can walk them all.
+itself with SIGKILL, as a power cut would. ``CARVEOUT_FREEZE_AT`` stops it with SIGSTOP there, with all that it holds,
+until a test lets it go on. Every name is listed in :data:`POINTS`, so a test can walk them all.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 
 POINTS: dict[str, str] = {
     "copy.slot_created": "the slot exists, its position is not stored",
@@ -63,17 +65,22 @@ POINTS: dict[str, str] = {
     "complete.stream_dropped": "the reverse stream is gone",
     "foreign.made": "foreign tables stand in place of the closed tables, not committed",
 }
+_ARMED = {"CARVEOUT_KILL_AT": signal.SIGKILL, "CARVEOUT_FREEZE_AT": signal.SIGSTOP}
 _seen: dict[str, int] = {}
 
 
 def kill_point(name: str) -> None:
-    """Die here, where a test asked for it; otherwise cost a dictionary look-up."""
-    armed = os.environ.get("CARVEOUT_KILL_AT")
-    if armed is None:
-        return
+    """Die or freeze here, where a test asked for it; otherwise cost two dictionary look-ups."""
+    for variable, number in _ARMED.items():
+        if armed := os.environ.get(variable):
+            _strike(name, armed, number)
+
+
+def _strike(name: str, armed: str, number: signal.Signals) -> None:
     assert name in POINTS, f"{name} is not in POINTS"
     wanted, _, nth = armed.partition(":")
     if wanted == name:
         _seen[name] = _seen.get(name, 0) + 1
         if _seen[name] == int(nth or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+            # To this thread: another one that got it would let this one run a moment longer.
+            signal.pthread_kill(threading.get_ident(), number)

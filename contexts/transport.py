@@ -45,6 +45,10 @@ class Kafka(BaseModel):
     shared: ConnectorSettings = {}
     #: The same for the connector that reads the service database after a cutover.
     service: ConnectorSettings = {}
+    #: Consumer group of the workers: of those that are started, Kafka says which one applies. Without it there is one.
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] | None = None
+    #: A worker of a group that is silent for so long is replaced by another.
+    group_session_s: Annotated[float, Field(ge=1, le=300)] = 10.0
     #: Array columns (``schema.table.column``) known to be one-dimensional and to begin at 1: nothing else is sent.
     plain_arrays: tuple[str, ...] = ()
 

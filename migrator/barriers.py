@@ -21,6 +21,8 @@ from validations.snapshots import Rewritten, enter
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0
+#: What a member of a group needs to take over, beside the time in which the silent one is missed.
+TAKEOVER_S = 10.0
 _TRIES = 5  # of barriers, where an application truncates its tables
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -82,8 +84,14 @@ class WorkerBarriers:
             _held(stack, Snapshot(self._databases[side.other], answer["closed_snapshot"])),
         )
 
+    def _takeover_s(self) -> float:
+        """For so long there may be no worker: the members of a group replace each other."""
+        kafka = self._context.kafka
+        return 2 * kafka.group_session_s + TAKEOVER_S if kafka and kafka.group else 0.0
+
     def _await(self, conn: Connection, intent_id: int) -> dict[str, Any]:
         deadline = time.monotonic() + self._context.options.barrier_timeout_s + GRACE_S
+        seen = time.monotonic()
         while True:
             intent = intents.read(conn, intent_id)
             if intent.state is IntentState.ACCEPTED and intent.result:
@@ -94,7 +102,9 @@ class WorkerBarriers:
                     unchanged="the stream goes on",
                     next_step=f"carveout verify {self._context.name}",
                 )
-            if not locks.is_held(conn, self._context.name, "worker"):
+            if locks.is_held(conn, self._context.name, "worker"):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self._takeover_s():
                 raise RefusedError(
                     f"context {self._context.name!r}: no worker is running, so there is no barrier",
                     unchanged="nothing was compared",

@@ -157,6 +157,11 @@ def _rules(rules: dict[str, Any] | None) -> list[str]:
 def _worker_lines(worker: dict[str, Any]) -> list[str]:
     what = "running" if worker["running"] else f"NOT running, last seen {worker['age_s']:.0f} s ago"
     shown = [f"  worker: {what} (pid {worker['pid']} on {worker['host']}), {worker['phase']}"]
+    if group := worker.get("group"):
+        shown.append(
+            f"  group: {group['name']}, generation {group['generation']}: this worker holds {group['topic']},"
+            f" {group['standing_by']} more stand by"
+        )
     if worker.get("lag_bytes") is not None:
         shown.append(f"  lag: {worker['lag_s']:.1f} s, {worker['lag_bytes']} bytes; applied to {worker['end_lsn']}")
     if copying := worker.get("copy"):
@@ -211,7 +216,10 @@ def _worker(run: Run) -> dict[str, Any] | None:
     if report is None:
         return None
     running = locks.is_held(run.control, run.name, "worker") and report.age_s < WORKER_SEEN_S
-    return {"running": running, "pid": report.pid, "host": report.host, "age_s": report.age_s, **report.report}
+    found = {"running": running, "pid": report.pid, "host": report.host, "age_s": report.age_s, **report.report}
+    if group := found.get("group"):
+        found["group"] = {**group, "standing_by": workers.standing_by(run.control, run.name)}
+    return found
 
 
 def _last_switch(conn: Connection, context: str) -> dict[str, Any] | None:

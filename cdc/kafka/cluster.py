@@ -6,11 +6,12 @@ import base64
 import importlib.util
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cdc.kafka import connect, topic
 from cdc.kafka.connect import Connect, Names
+from cdc.kafka.group import Membership
 from cdc.kafka.topic import Options
 from cdc.state.position import StreamId
 from contexts.databases import Database
@@ -30,6 +31,9 @@ class Cluster:
     prefix: str
     replication_factor: int
     plain_arrays: frozenset[str]
+    #: Consumer group of the workers, and the silence after which one is replaced.
+    group: str | None = None
+    group_session_s: float = 10.0
     #: Further options of kafka-python's clients.
     options: Options = field(repr=False, default_factory=dict)
     #: Further settings of the connector that reads a side.
@@ -61,6 +65,8 @@ class Cluster:
             given.topic_prefix,
             given.replication_factor,
             frozenset(given.plain_arrays),
+            given.group,
+            given.group_session_s,
             client,
             {side: _expanded(settings, f"{where}.{side}") for side, settings in both.items()},
         )
@@ -83,6 +89,17 @@ class Cluster:
         topic.make(
             self.bootstrap, self.names(stream).topic, replication_factor=self.replication_factor, options=self.options
         )
+
+    def join(self, stream: StreamId, on_lost: Callable[[], None]) -> Membership:
+        """Join the workers' group for a stream; there has to be one.
+
+        :raises KafkaUnreachable: no broker answered.
+        """
+        assert self.group
+        return Membership(
+            self.bootstrap, self.group, self.names(stream).topic,
+            session_s=self.group_session_s, on_lost=on_lost, options=self.options,
+        )  # fmt: skip
 
     def remove(self, stream: StreamId) -> None:
         """Remove the stream's connector with its offsets, then its topic; nothing to do where they are not there."""

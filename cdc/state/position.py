@@ -61,6 +61,23 @@ def read(conn: Connection, stream: StreamId) -> Position | None:
     return Position(row[0], row[1], row[2], parse_lsn(row[3]), row[4], row[5]) if row else None
 
 
+def end_former(conn: Connection, context: str) -> None:
+    """End the sessions of the worker that is replaced: one that is frozen inside a batch would keep its rows locked.
+
+    What it still had to commit is rolled back, and read again by its successor.
+    """
+    conn.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+        " AND datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()",
+        (f"carveout/{session_name(context)}",),
+    )
+
+
+def session_name(context: str) -> str:
+    """The purpose of the session that applies a context's stream."""
+    return f"apply {context}"
+
+
 def take(conn: Connection, stream: StreamId, owner: uuid.UUID) -> Position:
     """Make ``owner`` the only worker that may advance the stream, and return its position.
 

@@ -13,7 +13,7 @@ from cdc.apply import FULL, Applier, Coverage, Observer, SourceTypes
 from cdc.names import publication_name, slot_name
 from cdc.source.base import Source
 from cdc.source.embedded import EmbeddedSource
-from cdc.state.position import Position, StreamId
+from cdc.state.position import Position, StreamId, end_former
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Database
@@ -87,6 +87,8 @@ class Following:
 
     #: Tables whose rows may have other types than the closed side; see :class:`Applier`.
     converted: Sequence[TableName] = ()
+    #: The former worker's sessions are ended: it has been decided elsewhere that this one replaces it.
+    takes_over: bool = False
 
     def _types(self) -> SourceTypes:
         # Debezium sends no types: its source describes the tables as they are on the closed side.
@@ -97,6 +99,9 @@ class Following:
     def opened(self, coverage: Coverage = FULL) -> Iterator[Stream]:
         """The stream from its stored position on."""
         names, options = self.context.table_names, self.context.options
+        if self.takes_over:
+            with self.closed.connect("take over") as conn:
+                end_former(conn, self.context.name)
         with (
             closing(
                 Applier(

@@ -20,9 +20,14 @@ class LockTaken(CarveoutError):
 class Lock:
     """The lock that this process holds; it dies with its session, so a killed process leaves nothing behind."""
 
-    def __init__(self, shared: Database, context: str, role: str) -> None:
-        """:raises RefusedError: another process holds it; the message names that one."""
-        self._shared, self._context, self._role = shared, context, role
+    def __init__(self, shared: Database, context: str, role: str, *, group: str = "") -> None:
+        """
+        :param group: the holders of one group may end each other's sessions (:func:`end_another`), nobody else's.
+        :raises RefusedError: another process holds it; the message names that one.
+        """
+        self._shared, self._context, self._role, self._group = shared, context, role, group
+        #: The server process of the session that holds it.
+        self.pid: int
         self._conn = self._take()
 
     def renew(self) -> None:
@@ -49,6 +54,9 @@ class Lock:
         name = f"carveout:{self._role}:{self._context}"
         row = conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
         if row and row[0]:
+            self.pid = conn.info.backend_pid
+            if self._group:
+                conn.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (_member(self._group),))
             return conn
         with conn:
             raise RefusedError(
@@ -56,6 +64,17 @@ class Lock:
                 unchanged="nothing was changed",
                 next_step=f"wait for it, or carveout status {self._context}",
             )
+
+
+def end_another(shared: Database, context: str, role: str, group: str) -> bool:
+    """End the session of a group's member that holds the lock; False where one outside of the group holds it."""
+    with shared.connect(f"{role}-lock/{context}") as conn:
+        pid = holder(conn, context, role)
+        if pid is None:
+            return True
+        if pid not in {row[0] for row in _lock_rows(conn, _member(group))}:
+            return False
+        return conn.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchone() == (True,)
 
 
 @contextmanager
@@ -73,7 +92,13 @@ def exclusive(shared: Database, context: str, role: str) -> Iterator[Lock]:
 
 def is_held(conn: Connection, context: str, role: str) -> bool:
     """Whether some process holds the context's lock for ``role``."""
-    return _lock_row(conn, f"carveout:{role}:{context}") is not None
+    return holder(conn, context, role) is not None
+
+
+def holder(conn: Connection, context: str, role: str) -> int | None:
+    """The server process of the session that holds the context's lock for ``role``."""
+    found = _lock_row(conn, f"carveout:{role}:{context}")
+    return int(str(found[0])) if found else None
 
 
 def _holder(conn: Connection, name: str) -> str:
@@ -81,7 +106,15 @@ def _holder(conn: Connection, name: str) -> str:
     return f"server process {row[0]}, role {row[1]}, since {row[2]:%Y-%m-%d %H:%M:%S}" if row else "just gone"
 
 
+def _member(group: str) -> str:
+    return f"carveout:group:{group}"
+
+
 def _lock_row(conn: Connection, name: str) -> tuple[object, ...] | None:
+    return next(iter(_lock_rows(conn, name)), None)
+
+
+def _lock_rows(conn: Connection, name: str) -> list[tuple[object, ...]]:
     # A bigint advisory lock shows its key's halves as classid and objid, with objsubid 1 (pg_locks documentation).
     return conn.execute(
         "SELECT a.pid, a.usename, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -89,4 +122,4 @@ def _lock_row(conn: Connection, name: str) -> tuple[object, ...] | None:
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         " AND (l.classid::int8 << 32 | l.objid::int8) = hashtextextended(%s, 0)",
         (name,),
-    ).fetchone()
+    ).fetchall()

@@ -46,3 +46,19 @@ def read(conn: Connection, context: str) -> WorkerReport | None:
         (context,),
     ).fetchone()
     return WorkerReport(*row) if row else None
+
+
+def standby_name(context: str) -> str:
+    """The purpose of the session that a worker holds while it waits for the work."""
+    return f"worker-standby/{context}"
+
+
+def standing_by(conn: Connection, context: str) -> int:
+    """How many workers of the context's group wait for the work."""
+    row = conn.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = %s::name::text AND datname = current_database()",
+        (f"carveout/{standby_name(context)}",),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])

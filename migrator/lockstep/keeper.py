@@ -30,10 +30,11 @@ _log = logging.getLogger(__name__)
 class LockstepKeeper:
     """Runs beside the stream, in a thread of its own, also after lockstep: a dying application may come late."""
 
-    def __init__(self, context: Context, databases: Databases, stop: threading.Event) -> None:
+    def __init__(self, context: Context, databases: Databases, stop: threading.Event, at_work: threading.Event) -> None:
+        """:param at_work: set while this is the worker that keeps; of several one does."""
         self._context = context
         self._databases = databases
-        self._stop = stop
+        self._stop, self._at_work = stop, at_work
         self._reached_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"lockstep-{context.name}", daemon=True)
 
@@ -60,11 +61,12 @@ class LockstepKeeper:
                 with self._databases.service.connect(f"lockstep/{name}") as service:
                     self._reached_s = time.monotonic()
                     while not self._stop.wait(TICK_S):
-                        if findings.is_used(service, name):
+                        if self._at_work.is_set() and findings.is_used(service, name):
                             self._look(shared, service)
                         self._reached_s = time.monotonic()
             except (psycopg.OperationalError, DatabaseUnreachable):
-                self._fall_back(shared)
+                if self._at_work.is_set():
+                    self._fall_back(shared)
                 raise
 
     def _fall_back(self, shared: Connection) -> None:

@@ -30,12 +30,13 @@ _log = logging.getLogger(__name__)
 class WatchTask:
     """Looks at the closed side every ``watch_interval_s``, in a thread of its own: a side that hangs delays nothing."""
 
-    def __init__(self, context: Context, databases: Databases, stop: threading.Event) -> None:
+    def __init__(self, context: Context, databases: Databases, stop: threading.Event, at_work: threading.Event) -> None:
+        """:param at_work: set while this is the worker that looks; of several one does."""
         #: What ``status`` shows; empty before the first look.
         self.report: dict[str, Any] = {}
         self._context = context
         self._databases = databases
-        self._stop = stop
+        self._stop, self._at_work = stop, at_work
         self._closed_by = (0, 0)
         self._fence: FenceWatch | None = None
         self._collector = Collector(context.name)
@@ -54,7 +55,8 @@ class WatchTask:
             executor = Live(self._databases, f"watch/{self._context.name}")
             try:
                 while not self._stop.wait(self._context.options.watch_interval_s):
-                    self._look(executor)
+                    if self._at_work.is_set():
+                        self._look(executor)
             except (psycopg.Error, CarveoutError) as error:
                 _log.warning("context %s: the closed side cannot be watched: %s", self._context.name, error)
                 self.report = {**self.report, "error": " ".join(str(error).split())}

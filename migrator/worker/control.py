@@ -24,8 +24,11 @@ from migrator.lifecycle import State
 from migrator.watch.task import WatchTask
 from migrator.worker.monitor import Monitor
 from migrator.worker.requests import IntentBarrier
+from migrator.worker.seat import Seat
 
 TICK_S = 1.0
+#: The phase of a worker that was given the work of another, until it streams.
+TAKING_OVER = "taking over"
 _log = logging.getLogger(__name__)
 
 
@@ -41,27 +44,34 @@ class ControlTask:
         self.phase = "starting"
         self.error: str | None = None
         self.details: Callable[[], dict[str, Any]] = dict
-        #: Another worker has the lock: nothing is reported.
-        self.silent = False
         self._context = context
         self._databases = databases
         self._owner = owner
         self._stop = stop
         self._started_at = dt.datetime.now(dt.UTC)
         self._seen_barriers: set[int] = set()
-        self._watch = WatchTask(context, databases, stop)
+        self._watch: WatchTask | None = None
+        self._seat: Seat | None = None
         self._sampler = Sampler(context.name)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to listen."""
+    def start(self, seat: Seat) -> None:
+        """Begin to listen; what is heard counts, and is reported, only while the seat is taken."""
+        self._seat = seat
+        self._watch = WatchTask(self._context, self._databases, self._stop, seat.taken)
         self._thread.start()
         self._watch.start()
 
     def join(self) -> None:
         """Wait for the task to end after the worker's stop event."""
         self._thread.join()
-        self._watch.join()
+        if self._watch:
+            self._watch.join()
+
+    def interrupt(self) -> None:
+        """End what runs: the seat was taken away."""
+        self.signals.stop.set()
+        self._seen_barriers.clear()
 
     def assign(self, migration: Migration) -> Signals:
         """Say what the worker runs from now on; the signals are fresh."""
@@ -89,10 +99,15 @@ class ControlTask:
             self._tick_report(conn, {})
 
     def _tick(self, conn: Connection, monitor: Monitor) -> None:
+        if self._seat is None or not self._seat.taken.is_set():
+            return
+        holder = locks.holder(conn, self._context.name, "worker")
+        if holder != self._seat.pid:  # its session was lost: take it again, then go on
+            self.signals.stop.set()
+        if holder not in (None, self._seat.pid):  # it is another's meanwhile, which reports
+            return
         migration = migrations.read(conn, self._context.name)
         if self.assignment and _differs(self.assignment, migration):
-            self.signals.stop.set()
-        if not locks.is_held(conn, self._context.name, "worker"):  # its session was lost: take it again, then go on
             self.signals.stop.set()
         if migration.state is not State.SWITCHING:
             self.signals.halted.clear()
@@ -102,14 +117,19 @@ class ControlTask:
         throttle = _first(asked, Kind.THROTTLE)
         self.signals.rows_per_s = float(throttle.payload["rows_per_s"]) if throttle else None
         for intent in asked:
-            if intent.kind is Kind.BARRIER and intent.id not in self._seen_barriers:
+            is_new = intent.kind is Kind.BARRIER and intent.id not in self._seen_barriers
+            if is_new and self.phase != TAKING_OVER:  # what another worker was asked for waits for this one
                 self._seen_barriers.add(intent.id)
                 self._on_barrier(conn, intent)
         self._tick_report(conn, monitor.measure(migration, self.signals.report))
 
+    @property
+    def _is_at_work(self) -> bool:
+        return self._seat is not None and self._seat.taken.is_set()
+
     def _on_barrier(self, conn: Connection, intent: Intent) -> None:
         if self.phase == "streaming":
-            self.signals.barriers.put(IntentBarrier(self._databases.shared, intent))
+            self.signals.barriers.put(IntentBarrier(self._databases.shared, intent, lambda: not self._is_at_work))
         else:
             reason = f"the worker is {self.phase}, not streaming"
             intents.answer(conn, intent, intents.IntentState.FAILED, {"reason": reason})
@@ -123,11 +143,12 @@ class ControlTask:
             **self.signals.report,
             **self.details(),
             **measured,
-            "watch": self._watch.report or None,
+            "watch": (self._watch.report if self._watch else None) or None,
+            **(self._seat.report() if self._seat else {}),
         }
         if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing
             report["end_lsn"] = format_lsn(report["end_lsn"])
-        if not self.silent:
+        if self._is_at_work:
             workers.publish(conn, self._context.name, self._owner, self._started_at, report)
             self._sampler.take(conn, report)
 

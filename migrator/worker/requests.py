@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 import psycopg
 
@@ -18,9 +19,11 @@ _log = logging.getLogger(__name__)
 class IntentBarrier:
     """Answers a barrier intent; its requester settles the intent when the snapshots are imported."""
 
-    def __init__(self, shared: Database, intent: Intent) -> None:
+    def __init__(self, shared: Database, intent: Intent, is_handed_on: Callable[[], bool]) -> None:
+        """:param is_handed_on: whether another worker has taken over, which answers in this one's place."""
         self._shared = shared
         self._intent = intent
+        self._is_handed_on = is_handed_on
 
     @property
     def hold_s(self) -> float:
@@ -37,8 +40,9 @@ class IntentBarrier:
         return self._answer(IntentState.ACCEPTED, dataclasses.asdict(snapshots))
 
     def failed(self, reason: str) -> None:
-        """Settle the intent as failed."""
-        self._answer(IntentState.FAILED, {"reason": reason})
+        """Settle the intent as failed; nothing to do where another worker answers it."""
+        if not self._is_handed_on():
+            self._answer(IntentState.FAILED, {"reason": reason})
 
     def is_released(self) -> bool:
         """Whether the requester has settled the intent, is gone, or cannot be asked any more."""

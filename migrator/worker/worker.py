@@ -8,6 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import assert_never
 
@@ -15,22 +16,24 @@ import psycopg
 
 from cdc.worker.follow import Following, follow
 from cdc.worker.initial import InitialCopy
+from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts import schema
 from contexts.databases import Database, Databases
 from contexts.errors import CarveoutError, RefusedError
 from contexts.model import Context, TableName
 from migrator.control import migrations
-from migrator.control.locks import Lock, LockTaken, exclusive
 from migrator.control.migrations import Migration
 from migrator.lifecycle import State, Work
 from migrator.lockstep.keeper import LockstepKeeper
-from migrator.worker.control import ControlTask
+from migrator.worker.control import TAKING_OVER, ControlTask
 from migrator.worker.copying import CopyProgressTask
 from migrator.worker.observers import observers_of
+from migrator.worker.seat import InGroup, Seat, seat_of
 
 IDLE_S = 0.2
 BACKOFF_S = (0.2, 30.0)
+STANDING_BY = "standing by"
 _log = logging.getLogger(__name__)
 
 
@@ -54,9 +57,7 @@ class ContextWorker:
         self._stop = stop
         self._spool = spool or Path(tempfile.gettempdir()) / "carveout-spool"
         self._converted = converted
-        self._owner = uuid.uuid4()
-        self._control = ControlTask(context, databases, self._owner, stop)
-        self._lockstep = LockstepKeeper(context, databases, stop)
+        self._control = ControlTask(context, databases, uuid.uuid4(), stop)
 
     def run(self) -> None:
         """Work until ``stop`` is set or the migration is over.
@@ -64,30 +65,30 @@ class ContextWorker:
         :raises RefusedError: another worker runs this context.
         :raises StreamStopped: the stream cannot go on without losing something.
         """
-        with exclusive(self._databases.shared, self._context.name, "worker") as lock:
-            self._control.start()
-            self._lockstep.start()
+        with closing(seat_of(self._context, self._databases, self._control.interrupt)) as seat:
+            lockstep = LockstepKeeper(self._context, self._databases, self._stop, seat.taken)
+            self._control.start(seat)
+            lockstep.start()
             try:
-                self._work(lock)
+                self._work(seat)
             except CarveoutError as error:
                 self._control.error = error.message
                 raise
             finally:
                 self._stop.set()
                 self._control.join()
-                self._lockstep.join()
+                lockstep.join()
 
-    def _work(self, lock: Lock) -> None:
+    def _work(self, seat: Seat) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
-                self._renew(lock)
-                if self._assignment():
+                if self._turn(seat):
                     return
                 failures = 0
                 self._control.error = None
             except (CarveoutError, psycopg.OperationalError) as error:
-                if isinstance(error, CarveoutError) and not error.transient:
+                if isinstance(error, CarveoutError) and not (error.transient or seat.outlives(error)):
                     raise
                 failures += 1
                 delay = min(BACKOFF_S[1], BACKOFF_S[0] * 2**failures) * random.uniform(0.5, 1.0)
@@ -96,23 +97,22 @@ class ContextWorker:
                 _log.warning("context %s: %s; again in %.1f s", self._context.name, error, delay)
                 self._stop.wait(delay)
 
-    def _renew(self, lock: Lock) -> None:
-        try:
-            lock.renew()
-            self._control.silent = False
-        except LockTaken:  # the report row is the other worker's now
-            self._control.silent = True
-            raise
-
-    def _assignment(self) -> bool:
-        """Run what the migration row asks for now; True when the migration is over."""
+    def _turn(self, seat: Seat) -> bool:
+        """Run what the migration row asks for now, where it is this worker's turn; True when the migration is over."""
         with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
             migration = migrations.read(conn, self._context.name)
+        if migration.state.work is Work.END:
+            return True
+        if not seat.sit(migration):
+            self._control.phase = STANDING_BY
+            return False
+        if self._control.phase == STANDING_BY:
+            self._control.phase = TAKING_OVER
         match migration.state.work:
             case Work.COPY:
-                self._copy(migration)
+                self._copy(migration, seat)
             case Work.FOLLOW:
-                self._follow(migration)
+                self._follow(migration, seat)
             case Work.WAIT:
                 self._control.phase = "waiting"
                 self._stop.wait(IDLE_S)
@@ -122,8 +122,14 @@ class ContextWorker:
                 assert_never(unexpected)
         return False
 
-    def _copy(self, migration: Migration) -> None:
+    def _assign(self, migration: Migration, seat: Seat) -> Signals:
         signals = self._control.assign(migration)
+        if not seat.is_sitting():  # it was taken away before there was anything to stop
+            signals.stop.set()
+        return signals
+
+    def _copy(self, migration: Migration, seat: Seat) -> None:
+        signals = self._assign(migration, seat)
         if not self._transition(State.COPYING):
             return
         self._control.phase = "copying"
@@ -135,7 +141,7 @@ class ContextWorker:
             closed,
             self._context,
             migration.stream,
-            owner=self._owner,
+            owner=uuid.uuid4(),
             signals=signals,
             control=progress,
             spool=self._spool,
@@ -145,12 +151,14 @@ class ContextWorker:
         if finished:
             self._transition(State.STREAMING)
 
-    def _follow(self, migration: Migration) -> None:
-        signals = self._control.assign(migration)
+    def _follow(self, migration: Migration, seat: Seat) -> None:
+        signals = self._assign(migration, seat)
         open_, closed = self._sides(migration)
+        # The owner is the fence: a new one each time, so nothing that an earlier turn has left open can commit.
         following = Following(
-            open_, closed, self._context, migration.stream, self._owner, signals, self._spool,
+            open_, closed, self._context, migration.stream, uuid.uuid4(), signals, self._spool,
             observers_of(self._context, migration.stream, self._databases, closed), self._converted,
+            takes_over=isinstance(seat, InGroup),
         )  # fmt: skip
         follow(following.opened, self._run_stream)
 

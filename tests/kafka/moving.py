@@ -11,11 +11,17 @@ from contexts.databases import Databases
 from tests.migrator.moving import Bank
 
 
-def kafka_bank(folder: Path, pair: Databases, stack: Stack, *, prefix: str, accounts: int = 200) -> Bank:
-    """A bank whose context says ``source = "kafka"``; ``prefix`` sets its topics apart from those of other tests."""
+def kafka_bank(
+    folder: Path, pair: Databases, stack: Stack, *, prefix: str, accounts: int = 200, more: str = ""
+) -> Bank:
+    """A bank whose context says ``source = "kafka"``; ``prefix`` sets its topics apart from those of other tests.
+
+    :param more: further lines of the section ``[kafka]``.
+    """
     bank = Bank.create(folder, pair, accounts=accounts)
     file = folder / "contexts" / "bank" / "context.toml"
     section = f'[kafka]\nbootstrap = "${{BANK_KAFKA}}"\nconnect = "${{BANK_CONNECT}}"\ntopic_prefix = "{prefix}"\n'
+    section += more
     file.write_text('source = "kafka"\n' + file.read_text() + section)
     bank.environment |= {"BANK_KAFKA": stack.bootstrap, "BANK_CONNECT": stack.connect_url}
     bank.expand_variables()

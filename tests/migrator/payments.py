@@ -16,7 +16,7 @@ from contexts.databases import Connection
 from contexts.errors import CarveoutError
 from contexts.model import Side
 from tests.migrator.moving import Bank
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 PAUSE_S = 0.01
 
@@ -57,6 +57,12 @@ class Payments:
         yield
         self._idle.clear()
         self._go.set()
+
+    def pay_some(self, count: int = 20) -> None:
+        """Wait until some more payments are acknowledged."""
+        enough = len(self.acknowledged) + count
+        wait_until(lambda: len(self.acknowledged) >= enough or self._failure is not None)
+        assert self._failure is None, self._failure
 
     def assert_kept(self, side: Side) -> None:
         """Every acknowledged payment is on the side exactly once, and no money came or went."""
