@@ -19,11 +19,21 @@ from contexts.embedded import Server, available_majors
 from contexts.model import Side
 
 
+#: Folders whose files take long: begun first, so that no process is left alone with one in the end.
+LONG = ("tests/kafka/", "tests/chaos/", "tests/lockstep/", "tests/migrator/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests of a file stay on one process, and all that share the one Kafka stack on one."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+    config.option.loadscopereorder = False  # the order is ours
     scheduler = LoadScopeScheduling(config, log)
     scheduler._split_scope = lambda nodeid: "kafka" if nodeid.startswith("tests/kafka/") else nodeid.split("::", 1)[0]
     return scheduler

@@ -68,7 +68,7 @@ def test_rolled_back_savepoints_of_a_large_transaction(streaming: Upstream, memo
     streaming.mark()
     with streaming.open(start, memory_bytes=memory_bytes) as source:
         (large, changes), (_, after) = until_mark(source)
-    assert streamed_count(streaming) >= 1
+    wait_until(lambda: streamed_count(streaming) >= 1)  # statistics come later
     assert inserted(changes) == [*range(1, 2001), *range(6001, 8001), *range(9001, 9501)]
     assert len(changes) == 4500 + 10 + 1
     assert large.size == len(changes)
