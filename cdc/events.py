@@ -147,6 +147,10 @@ class Transaction:
     #: The changes in another form, to be taken instead of ``changes``; None where there is a logical message among
     #: them, or the source has no such form.
     packed: Callable[[], Packed] | None = None
+    #: Where the transaction is handed out while it is still being received: waits for the rest. It is committed, but
+    #: ``end_lsn`` is 0, and ``size`` and ``bytes`` count what has come, until this has returned or the changes are
+    #: exhausted. Then its packed form may hold messages.
+    await_whole: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)

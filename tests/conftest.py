@@ -18,7 +18,6 @@ from contexts.databases import Database, Databases
 from contexts.embedded import Server, available_majors
 from contexts.model import Side
 
-
 #: Folders whose files take long: begun first, so that no process is left alone with one in the end.
 LONG = ("tests/kafka/", "tests/chaos/", "tests/lockstep/", "tests/migrator/")
 

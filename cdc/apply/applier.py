@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,7 @@ from cdc.apply.plans import Plans
 from cdc.apply.types import SourceTypes
 from cdc.apply.watch import Observer, Watch
 from cdc.apply.writer import Writer
-from cdc.events import Transaction
+from cdc.events import Message, Packed, Transaction
 from cdc.lsn import format_lsn
 from cdc.state import position
 from cdc.state.position import Position, StreamId
@@ -127,30 +128,42 @@ class Applier:
         :raises CarveoutError: the server failed.
         """
         self._require_open()
-        if transaction.end_lsn <= self._batch.end_lsn:
+        if transaction.await_whole is None and transaction.end_lsn <= self._batch.end_lsn:
             _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
             return
         with self._all_or_nothing():
             # Those who look at every change want its values; everybody else is spared them.
             if transaction.packed and not self._watch and not self._audit.in_lockstep:
-                self._collector.add_packed(transaction.packed(), transaction.bytes)
+                self._collect_packed(transaction, transaction.packed())
             else:
                 self._collect(transaction)
             self._batch.add(transaction)
 
+    def _collect_packed(self, transaction: Transaction, packed: Packed) -> None:
+        size = math.inf if transaction.await_whole else transaction.bytes
+        self._note(self._collector.add_packed(packed, size), transaction)
+
     def _collect(self, transaction: Transaction) -> None:
         self._ahead.wait()  # those who look at the changes ask the server
         self._wants_values = True
+        if transaction.await_whole and self._audit.in_lockstep:  # what it finds has the position in it
+            transaction.await_whole()
         if self._watch:
             self._watch.begin(transaction)
-        for message in self._collector.add(self._audit.changes(transaction), transaction.bytes):
+        size = math.inf if transaction.await_whole else transaction.bytes
+        self._note(self._collector.add(self._audit.changes(transaction), size), transaction)
+        if self._watch:
+            self._watch.end()
+
+    def _note(self, messages: Iterable[Message], transaction: Transaction) -> None:
+        """Exhaust ``messages``, and note those that are ours: only then the transaction's end is known for certain."""
+        for message in [message for message in messages if message.prefix == markers.PREFIX]:
             if self._audit.notes(message):
                 continue
             if marker := markers.read(message, self._stream.context, transaction.end_lsn):
                 self._batch.markers.append(marker)
                 self._audit.passed(marker)
-        if self._watch:
-            self._watch.end()
+                self._wants_values = True  # whoever waits for it is told in the same transaction
 
     def commit(self, ordinal: int | None = None) -> int:
         """Commit the batch with its markers and the position, and return the durable end LSN.

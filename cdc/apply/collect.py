@@ -44,7 +44,7 @@ class Collector:
         self._rows = 0
         self._bytes = 0
 
-    def add(self, changes: Iterable[Change], total_bytes: int) -> Iterator[Message]:
+    def add(self, changes: Iterable[Change], total_bytes: float) -> Iterator[Message]:
         """Take in one transaction's changes and yield its messages; must be exhausted.
 
         :param total_bytes: the size of them all: those of a large transaction are weighed one by one.
@@ -56,18 +56,18 @@ class Collector:
             if self._is_full(len(some), sum(map(_weight, some)) if is_large else 0):
                 self.flush()
         if not is_large:
-            self._bytes += total_bytes
+            self._bytes += int(total_bytes)
 
-    def add_packed(self, packed: Packed, total_bytes: int) -> None:
-        """The same for changes in their packed form, among which there are no messages."""
+    def add_packed(self, packed: Packed, total_bytes: float) -> Iterator[Message]:
+        """The same for changes in their packed form."""
         is_large = total_bytes > self._max_bytes
         source = iter(packed.records)
         while some := list(islice(source, _SLICE)):
-            self._collect_packed(some, packed.decoder)
+            yield from self._collect_packed(some, packed.decoder)
             if self._is_full(len(some), sum(map(len, some)) if is_large else 0):
                 self.flush_ahead()
         if not is_large:
-            self._bytes += total_bytes
+            self._bytes += int(total_bytes)
 
     def flush(self) -> None:
         """Write everything that was collected."""
@@ -101,7 +101,7 @@ class Collector:
         self._bytes += size
         return self._rows >= self._max_rows or self._bytes >= self._max_bytes
 
-    def _collect_packed(self, records: Iterable[bytes], decoder: RecordDecoder) -> None:
+    def _collect_packed(self, records: Iterable[bytes], decoder: RecordDecoder) -> Iterator[Message]:
         if decoder.relations is not self._relations:
             self._by_head.clear()
         logs = self._by_head
@@ -112,7 +112,9 @@ class Collector:
                 logs.clear()  # it may be a relation that was described anew
             elif isinstance(change, Truncate):
                 self._truncate(change)
-            elif not isinstance(change, Message):
+            elif isinstance(change, Message):
+                yield change
+            else:
                 log = self._log_of(change.relation)
                 log.append(record if is_packed(record) else change)
                 if is_packed(record):

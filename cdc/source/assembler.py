@@ -1,17 +1,20 @@
-"""Messages in, whole committed transactions out, in commit order. No sockets, no clocks.
+"""Messages in, committed transactions out, in commit order. No sockets, no clocks.
 
-Memory is bounded for all open transactions together: past the bound, the largest moves to a spool file.
+Memory is bounded for all open transactions together: past the bound, the largest moves to a spool file. A large one
+that is sent at its commit needs none: it is handed out before it is whole (see :mod:`cdc.source.arriving`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
 
 from cdc.events import Idle, Relation, Transaction
 from cdc.lsn import format_lsn
+from cdc.source.arriving import Arriving
 from cdc.source.buffer import Buffer, StreamedBuffer
 from cdc.source.frames import decode_frame
 from cdc.source.messages import (
@@ -34,6 +37,8 @@ from contexts.errors import StreamStopped
 from contexts.killpoints import kill_point
 
 logger = logging.getLogger(__name__)
+#: What part of its memory a transaction that is sent at its commit may fill before it is handed out.
+_ARRIVES_AT: Final = 4
 _NOT_APPLIED: Final = "nothing of the transaction was applied, and the slot was not acknowledged"
 
 
@@ -55,6 +60,11 @@ class Assembler:
         self._floor = start_lsn
         #: The transaction whose block is being received.
         self._open: Buffer | None = None
+        #: How it began, where it is sent at its commit; and what was handed out of it before it is whole.
+        self._begun: Begin | None = None
+        self._early: Transaction | None = None
+        #: Called where more should not be received yet, with what waits for room (False: none within so many seconds).
+        self.pace: Callable[[Callable[[float], bool]], None] = lambda _: None
         self._streamed: dict[int, StreamedBuffer] = {}
         self._relations: Mapping[int, Relation] = {}
         self._described_at: dict[int, int] = {}
@@ -71,7 +81,7 @@ class Assembler:
         return self._floor
 
     def receive(self, payload: bytes) -> Transaction | None:
-        """Take one message; returns the transaction that it completes.
+        """Take one message; returns the transaction that it completes, or that is too large to be waited for.
 
         :raises MalformedMessage: it cannot be decoded.
         :raises OutOfOrder: it cannot stand here.
@@ -87,9 +97,19 @@ class Assembler:
         if tag == RELATION:
             self._describe(buffer, payload)
         self._memory += buffer.add(tag, payload)
+        if buffer.memory * _ARRIVES_AT > self._memory_bytes and not buffer.streamed and not buffer.has_messages:
+            return self._arrive(buffer)
+        if buffer.arriving and buffer.arriving.is_full:
+            self.pace(buffer.arriving.await_room)
         if self._memory > self._memory_bytes:
             self._spill_largest()
         return None
+
+    def fail(self, error: BaseException) -> None:
+        """The rest of what is being received will not come: whoever takes it gets ``error``; from any thread."""
+        buffer = self._open
+        if buffer and buffer.arriving:
+            buffer.arriving.fail(error)
 
     def idle(self, lsn: int) -> Idle | None:
         """What a keepalive at ``lsn`` says, or None where it says nothing new.
@@ -109,6 +129,7 @@ class Assembler:
     def _frame(self, payload: bytes) -> Transaction | None:
         match decode_frame(payload):
             case Begin() as begin:
+                self._begun = begin
                 self._enter(payload, Buffer(begin.xid, self._relations))
             case Commit(commit_lsn, end_lsn, time):
                 return self._complete(self._leave(payload, streamed=False), commit_lsn, end_lsn, time)
@@ -164,7 +185,32 @@ class Assembler:
         if buffer.spool:
             buffer.spool.close()
 
-    def _complete(self, buffer: Buffer, commit_lsn: int, end_lsn: int, time: int) -> Transaction:
+    def _arrive(self, buffer: Buffer) -> Transaction:
+        """Hand out what has come and what will come of a transaction that is committed."""
+        assert self._begun
+        self._require_new(buffer, self._begun.commit_lsn)
+        self._memory -= buffer.arrive(self._memory_bytes // _ARRIVES_AT)
+        self._early = Transaction(
+            buffer.xid,
+            self._begun.commit_lsn,
+            0,
+            self._begun.commit_time_us,
+            buffer.changes(),
+            buffer.size,
+            buffer.bytes,
+            packed=buffer.packed,
+            await_whole=partial(buffer.await_whole, self._folder),
+        )
+        return self._early
+
+    def _arrived(self, buffer: Buffer, arriving: Arriving, end_lsn: int) -> None:
+        transaction, self._early = self._early, None
+        assert transaction
+        # Before the end is told: whoever has taken all of it reads these.
+        transaction.end_lsn, transaction.size, transaction.bytes = end_lsn, buffer.size, buffer.bytes
+        arriving.end()
+
+    def _require_new(self, buffer: Buffer, commit_lsn: int) -> None:
         if commit_lsn < self._floor:
             raise StreamStopped(
                 f"transaction {buffer.xid} committed at {format_lsn(commit_lsn)}, and everything before"
@@ -172,7 +218,13 @@ class Assembler:
                 unchanged=_NOT_APPLIED,
                 next_step="carveout doctor",
             )
+
+    def _complete(self, buffer: Buffer, commit_lsn: int, end_lsn: int, time: int) -> Transaction | None:
+        self._require_new(buffer, commit_lsn)
         self._floor = end_lsn
+        if buffer.arriving:
+            self._arrived(buffer, buffer.arriving, end_lsn)
+            return None
         self._memory -= buffer.memory
         if buffer.spool:
             buffer.spool.flush()

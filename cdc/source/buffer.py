@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cdc.events import Change, Packed, Relation
+from cdc.source.arriving import Arriving
 from cdc.source.packed import without_xid
 from cdc.source.pgoutput import CHANGES, MESSAGE, Decoder, record_xid
 from cdc.source.spool import Spool
@@ -35,6 +36,8 @@ class Buffer:
         #: Bytes held in memory.
         self.memory = 0
         self.spool: Spool | None = None
+        #: Where the records go once the transaction is handed over before all of it has come.
+        self.arriving: Arriving | None = None
         self.has_messages = False
         self._records: list[bytes] = []
 
@@ -49,6 +52,9 @@ class Buffer:
             self.size += 1
             if tag == MESSAGE:
                 self.has_messages = True
+        if self.arriving:
+            self.arriving.add(payload)
+            return 0
         if self.spool:
             self.spool.append(payload)
             return 0
@@ -67,6 +73,23 @@ class Buffer:
         self._records = []
         return freed
 
+    def arrive(self, limit_bytes: int) -> int:
+        """Let the records be taken while they come; returns the bytes of memory freed."""
+        self.arriving = Arriving(limit_bytes)
+        for record in self._records:
+            self.arriving.add(record)
+        freed, self.memory = self.memory, 0
+        self._records = []
+        return freed
+
+    def await_whole(self, folder: Path) -> None:
+        """Wait until all of an arriving transaction has come; what came waits in a spool file.
+
+        :raises SpoolFull: the file cannot be made or cannot grow.
+        """
+        assert self.arriving
+        self.spool = self.arriving.spooled(folder)
+
     def changes(self) -> Iterator[Change]:
         """The changes, decoded one by one; can be iterated once."""
         decode = Decoder(self.relations, streamed=self.streamed).decode
@@ -80,7 +103,9 @@ class Buffer:
 
     def _kept(self) -> Iterable[bytes]:
         """The records of what was not rolled back."""
-        return self.spool.read() if self.spool else self._records
+        if self.spool:
+            return self.spool.read()
+        return self.arriving.records() if self.arriving else self._records
 
 
 class StreamedBuffer(Buffer):

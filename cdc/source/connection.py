@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg import pq, sql
 
-from cdc.lsn import format_lsn
+from cdc.lsn import format_lsn, parse_lsn
 from cdc.source.wire import EPOCH_US
 from contexts.databases import Database
 from contexts.errors import AccessDenied, CarveoutError, RefusedError
@@ -41,6 +41,8 @@ class ServerIdentity(NamedTuple):
 
     system_identifier: str
     timeline: int
+    #: How far the server has written its log.
+    written_lsn: int
 
 
 class ChangesSkipped(psycopg.OperationalError):
@@ -116,8 +118,8 @@ class ReplicationConnection:
 
     def identify(self) -> ServerIdentity:
         """Identity of the server."""
-        ((system_identifier, timeline, *_),) = self.command(sql.SQL("IDENTIFY_SYSTEM"))
-        return ServerIdentity(str(system_identifier), int(timeline or 0))
+        ((system_identifier, timeline, written, *_),) = self.command(sql.SQL("IDENTIFY_SYSTEM"))
+        return ServerIdentity(str(system_identifier), int(timeline or 0), parse_lsn(str(written)))
 
     def start(self, slot: str, lsn: int, options: Mapping[str, str]) -> None:
         """Begin the stream of a slot at ``lsn``.

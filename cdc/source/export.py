@@ -81,7 +81,9 @@ def export_slot(
     except BaseException:
         connection.close()
         raise
-    return ExportedSlot(name, made.consistent_point, made.snapshot, *identity, temporary, connection)
+    return ExportedSlot(
+        name, made.consistent_point, made.snapshot, identity.system_identifier, identity.timeline, temporary, connection
+    )  # fmt: skip
 
 
 def creation_sql(major: int, name: str, *, temporary: bool) -> sql.Composed:

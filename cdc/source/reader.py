@@ -20,6 +20,7 @@ from cdc.source.assembler import Assembler
 from cdc.source.buffer import RECORD_OVERHEAD
 from cdc.source.connection import Keepalive, ReplicationConnection
 from cdc.source.handover import Handover
+from contexts.errors import StreamStopped
 
 #: What an event weighs beside its records.
 _EVENT_BYTES: Final = 1_000
@@ -33,6 +34,14 @@ _STOP_S: Final = 3.0
 
 class Silence(psycopg.OperationalError):
     """The server has not answered for too long."""
+
+
+def _closed() -> StreamStopped:
+    return StreamStopped(
+        "the stream was closed while a transaction was being received",
+        unchanged="nothing of the transaction was applied, and the slot was not acknowledged",
+        next_step="start the worker again: the server sends it from its first change",
+    )
 
 
 class Reader:
@@ -62,6 +71,7 @@ class Reader:
         self._bell.setblocking(False)
         self._bell_rope.setblocking(False)
         connection.watch(self._bell.fileno())
+        assembler.pace = self._pace
         self._thread = threading.Thread(target=self._run, name="carveout-stream", daemon=True)
         self._thread.start()
 
@@ -80,8 +90,10 @@ class Reader:
         """End the stream, the connection and the thread; safe to call twice."""
         self._stopping = True
         self._handover.close()
+        self._assembler.fail(_closed())
         self._ring()
         self._thread.join()
+        self._assembler.fail(_closed())  # of what began meanwhile
         self._bell.close()
         self._bell_rope.close()
 
@@ -98,11 +110,15 @@ class Reader:
             self._send_status()
             self._connection.stop(_STOP_S)
         except psycopg.Error as error:
-            self._handover.fail(self._named(error))
+            self._fail(self._named(error))
         except BaseException as error:
-            self._handover.fail(error)
+            self._fail(error)
         finally:
             self._connection.close()
+
+    def _fail(self, error: BaseException) -> None:
+        self._handover.fail(error)
+        self._assembler.fail(error)
 
     def _receive_all(self) -> None:
         """Take every message that has arrived."""
@@ -131,6 +147,12 @@ class Reader:
         while not self._handover.put(event, weight, self._due_in()):
             self._send_status()
             self._heard_at = time.monotonic()  # not listening is no silence
+
+    def _pace(self, await_room: Callable[[float], bool]) -> None:
+        """Receive no more of a transaction before some of it is taken."""
+        while not self._stopping and not await_room(self._due_in()):
+            self._send_status()
+            self._heard_at = time.monotonic()
 
     def _tend(self) -> None:
         """Wait for what comes next, and send what is due meanwhile."""

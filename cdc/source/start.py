@@ -17,6 +17,8 @@ from contexts.errors import RefusedError
 #: The newest protocol version by server: large transactions in progress (2), two-phase (3), parallel (4).
 _PROTOCOL_BY_MAJOR: Final = {14: 2, 15: 3}
 _NEWEST_PROTOCOL: Final = 4
+#: Behind by more than this it is a backlog. It is what a server keeps of a transaction in memory by default.
+_FAR_BYTES: Final = 64 << 20
 
 
 def open_stream(database: Database, publication: str, position: Position) -> ReplicationConnection:
@@ -29,12 +31,15 @@ def open_stream(database: Database, publication: str, position: Position) -> Rep
     """
     connection = ReplicationConnection(database, f"stream/{position.slot}")
     try:
-        _verify_server(connection, position)
+        written = _verify_server(connection, position)
         with database.connect("stream") as conn:
             _verify_slot(slot_status(conn, position.slot), position, conn.info.dbname)
             if not publication_exists(conn, publication):
                 raise publication_missing(publication, "does not exist")
-        connection.start(position.slot, position.end_lsn, options(connection.major, publication))
+        is_far = written - position.end_lsn > _FAR_BYTES
+        connection.start(
+            position.slot, position.end_lsn, options(connection.major, publication, streaming=not is_far)
+        )  # fmt: skip
     except psycopg.Error as error:
         connection.close()
         raise named(error, database, position.slot, publication) from error
@@ -44,18 +49,24 @@ def open_stream(database: Database, publication: str, position: Position) -> Rep
     return connection
 
 
-def options(major: int, publication: str) -> dict[str, str]:
-    """The plugin's options on a server of that major version."""
+def options(major: int, publication: str, *, streaming: bool = True) -> dict[str, str]:
+    """The plugin's options on a server of that major version.
+
+    :param streaming: large transactions are sent while they are open, to be spooled here until their commit. Without,
+        the server keeps them until then, and what is sent can be applied while it is received: better for a backlog,
+        whose transactions have long been committed.
+    """
     quoted = publication.replace('"', '""')
     return {
         "proto_version": str(_PROTOCOL_BY_MAJOR.get(major, _NEWEST_PROTOCOL)),
         "publication_names": f'"{quoted}"',
-        "streaming": "on",
+        "streaming": "on" if streaming else "off",
         "messages": "true",
     }
 
 
-def _verify_server(connection: ReplicationConnection, position: Position) -> None:
+def _verify_server(connection: ReplicationConnection, position: Position) -> int:
+    """Returns how far the server has written its log."""
     identity = connection.identify()
     if identity.system_identifier != position.system_identifier:
         raise slot_lost(
@@ -69,6 +80,7 @@ def _verify_server(connection: ReplicationConnection, position: Position) -> Non
             f"was on timeline {position.timeline}; the server is on {identity.timeline}: a standby was promoted,"
             " and transactions that were applied may be unknown to it",
         )
+    return identity.written_lsn
 
 
 def _verify_slot(status: SlotStatus, position: Position, database: str) -> None:

@@ -135,7 +135,8 @@ def test_a_streamed_description_serves_later_transactions(tmp_path: Path) -> Non
 def test_memory_stays_bounded_and_a_spooled_transaction_is_whole(tmp_path: Path, streamed: bool) -> None:
     limit, count = 50_000, 20_000
     one, xid = assembler(tmp_path, limit), 10 if streamed else None
-    opening = [wire.stream_start(10, True)] if streamed else [wire.begin()]
+    # Without streaming, only one that begins with a message is waited for.
+    opening = [wire.stream_start(10, True)] if streamed else [wire.begin(), wire.message("p", b"m")]
     closing = [wire.STREAM_STOP, wire.stream_commit(10, 100, 110)] if streamed else [wire.commit()]
     feed(one, *opening, wire.relation(xid=xid))
     highest = 0
@@ -145,8 +146,9 @@ def test_memory_stays_bounded_and_a_spooled_transaction_is_whole(tmp_path: Path,
     (made,) = feed(one, *closing)
     assert highest <= limit
     assert one.memory == 0
-    assert made.size == count
-    assert ids(made) == [str(n).encode() for n in range(count)]
+    first = [] if streamed else [b"m"]
+    assert made.size == count + len(first)
+    assert ids(made) == first + [str(n).encode() for n in range(count)]
 
 
 def test_all_open_transactions_share_the_bound(tmp_path: Path) -> None:
@@ -162,9 +164,10 @@ def test_all_open_transactions_share_the_bound(tmp_path: Path) -> None:
 
 def test_a_spool_file_has_no_name_and_ends_with_its_transaction(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "spool"
-    (made,) = feed(assembler(folder, 0), wire.begin(), wire.relation(), *rows(range(100)), wire.commit())
+    opening = [wire.begin(), wire.message("p", b"m"), wire.relation()]
+    (made,) = feed(assembler(folder, 1000), *opening, *rows(range(100)), wire.commit())
     assert list(folder.iterdir()) == []
-    assert len(ids(made)) == 100
+    assert len(ids(made)) == 101
     assert ids(made) == []  # once
 
 
@@ -181,9 +184,9 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return open("/dev/full", "r+b", buffering=0)
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    one = assembler(tmp_path, 0)
+    one = assembler(tmp_path, 1000)
     with pytest.raises(SpoolFull, match="No space left on device") as caught:
-        feed(one, wire.begin(), wire.relation(), *rows(range(100_000)), wire.commit())
+        feed(one, wire.begin(), wire.message("p", b"m"), wire.relation(), *rows(range(100_000)), wire.commit())
     assert str(tmp_path) in caught.value.message
 
 
