@@ -6,6 +6,7 @@ Unknown keys are refused, so a misspelt option can never be silently ignored.
 
 from __future__ import annotations
 
+import enum
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,14 +21,28 @@ from pydantic import (
     model_validator,
 )
 
-from contexts.names import CONTEXT_NAME, to_table_name
-from contexts.names import Side as Side
 from contexts.names import TableName as TableName
+from contexts.names import to_table_name
+from contexts.outbox import Outbox, Sink
 from contexts.rules import Rule
 from contexts.transport import Kafka
 
+
+class Side(enum.StrEnum):
+    """One end of a migration."""
+
+    SHARED = "shared"
+    SERVICE = "service"
+
+    @property
+    def other(self) -> Side:
+        """The opposite end."""
+        return Side.SERVICE if self is Side.SHARED else Side.SHARED
+
+
 TableField = Annotated[TableName, PlainValidator(to_table_name), PlainSerializer(str)]
 Privilege = Literal["select", "insert", "update", "delete", "truncate", "references", "trigger"]
+CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class _Strict(BaseModel):
@@ -192,6 +207,9 @@ class Context(_Strict):
     kafka: Kafka | None = None
     #: What must hold for every transaction that passes.
     rules: tuple[Rule, ...] = ()
+    #: Tables whose rows become events, and where those go.
+    outbox: tuple[Outbox, ...] = ()
+    outbox_sink: Sink | None = None
     traffic: Traffic = Traffic()
     options: Options = Options()
     #: The folder the context was read from: ``schema/``, ``suites/`` and ``invariants/`` live there.
@@ -224,6 +242,11 @@ class Context(_Strict):
         for rule in self.rules:
             if rule.table not in names:
                 raise ValueError(f"rules: {rule.name!r} is about {rule.table}, which does not move")
+        for outbox in self.outbox:
+            if outbox.table not in names:
+                raise ValueError(f"outbox: {outbox.table} does not move")
+        if self.outbox and self.outbox_sink is None:
+            raise ValueError('outbox: needs a section [outbox_sink] with kind = "kafka", "sqs" or "table"')
         rules = [rule.name for rule in self.rules]
         if twice := sorted({name for name in rules if rules.count(name) > 1}):
             raise ValueError(f"rules: two have the name {', '.join(twice)}")

@@ -21,6 +21,27 @@ def _to_text(value: object) -> str:
     raise ValueError("a connector setting is a text, a number or a boolean")
 
 
+def require_security(given: dict[str, Setting]) -> dict[str, Setting]:
+    """The options of kafka-python that may be set, without a password in the file.
+
+    :raises ValueError: there are others.
+    """
+    if unknown := [key for key in given if not key.startswith(("security_", "sasl_", "ssl_"))]:
+        raise ValueError(f"{unknown[0]}: only security_*, sasl_* and ssl_* can be set")
+    return without_passwords(given)
+
+
+def without_passwords(given: dict[str, Setting]) -> dict[str, Setting]:
+    """The same settings.
+
+    :raises ValueError: one holds a password.
+    """
+    for key, value in given.items():
+        if "password" in key and "${" not in str(value):
+            raise ValueError(f"{key}: holds a password; put ${{VAR}} there, or a reference to Connect's provider")
+    return given
+
+
 ConnectorSettings = dict[str, Annotated[str, PlainValidator(_to_text)]]
 
 
@@ -52,20 +73,8 @@ class Kafka(BaseModel):
     #: Array columns (``schema.table.column``) known to be one-dimensional and to begin at 1: nothing else is sent.
     plain_arrays: tuple[str, ...] = ()
 
-    @field_validator("client")
-    @classmethod
-    def _client_is_about_security(cls, given: dict[str, Setting]) -> dict[str, Setting]:
-        if unknown := [key for key in given if not key.startswith(("security_", "sasl_", "ssl_"))]:
-            raise ValueError(f"{unknown[0]}: only security_*, sasl_* and ssl_* can be set")
-        return given
-
-    @field_validator("client", "connector", "shared", "service")
-    @classmethod
-    def _secrets_are_elsewhere(cls, given: dict[str, Setting]) -> dict[str, Setting]:
-        for key, value in given.items():
-            if "password" in key and "${" not in str(value):
-                raise ValueError(f"{key}: holds a password; put ${{VAR}} there, or a reference to Connect's provider")
-        return given
+    _client_is_about_security = field_validator("client")(require_security)
+    _secrets_are_elsewhere = field_validator("connector", "shared", "service")(without_passwords)
 
     @field_validator("connect")
     @classmethod

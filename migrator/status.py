@@ -170,6 +170,8 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
         shown.append(f"  copy: {copying['rows']} rows, {done:.0f} %, {copying['bytes_per_s'] / 1e6:.1f} MB/s{eta}")
     if watch := worker.get("watch"):
         shown += _watch_lines(watch)
+    if outbox := worker.get("outbox"):
+        shown.append(_outbox_line(outbox))
     shown += [f"  {key}: {worker[key]}" for key in ("paused", "error") if worker.get(key)]
     return shown
 
@@ -187,6 +189,15 @@ def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
         f" {writer['transactions']} transactions, the last at {writer['last_seen']}"
         for writer in lockstep["unshimmed"]
     ]
+
+
+def _outbox_line(outbox: dict[str, Any]) -> str:
+    waiting = f"{outbox.get('waiting', 0)} events wait"
+    if outbox.get("oldest_s") is not None:
+        waiting += f", the oldest for {outbox['oldest_s']:.0f} s"
+    if outbox.get("held"):
+        waiting += f", {outbox['held']} HELD: carveout outbox status names them"
+    return f"  outbox: {waiting}" + (f"; {outbox['error']}" if outbox.get("error") else "")
 
 
 def _watch_lines(watch: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from cdc.apply.coverage import FULL, Coverage
 from cdc.apply.lockstep import Audit
 from cdc.apply.markers import Marker
 from cdc.apply.plans import Plans
+from cdc.apply.tap import Tap
 from cdc.apply.types import SourceTypes
 from cdc.apply.watch import Observer, Watch
 from cdc.apply.writer import Writer
@@ -33,6 +34,7 @@ from contexts.databases import Connection, Database
 from contexts.errors import AccessDenied, StreamStopped
 from contexts.killpoints import kill_point
 from contexts.model import Options, TableName
+from contexts.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 _IDLE_INTERVAL_S = 3.0
@@ -61,6 +63,7 @@ class Applier:
         source: SourceTypes | None = None,
         converted: Sequence[TableName] = (),
         observers: Sequence[Observer] = (),
+        outboxes: Sequence[Outbox] = (),
     ) -> None:
         """Connect and take the stream over: from here on no other worker can commit.
 
@@ -69,6 +72,7 @@ class Applier:
             built-in types are compared.
         :param converted: tables whose rows may have other types than the closed side: their text is read as its type.
         :param observers: are shown what passes; only on tables that the copy has wholly brought.
+        :param outboxes: tables whose inserted rows are queued as events, with the rows.
         :raises StreamStopped: the stream has no position.
         :raises DatabaseUnreachable: no server answered.
         :raises AccessDenied: a right is missing.
@@ -82,9 +86,10 @@ class Applier:
         self._writer = Writer(self._conn, stream.context)
         plans = Plans(self._conn, stream.context, tables, coverage, source, converted)
         self._watch = Watch(self._conn, plans, observers) if observers else None
+        self._tap = Tap(self._conn, stream, outboxes) if outboxes else None
         self._ahead = Ahead()
         self._collector = Collector(
-            plans, self._writer, self._ahead, options.batch_rows, options.batch_mb * MB, self._watch
+            plans, self._writer, self._ahead, options.batch_rows, options.batch_mb * MB, self._watch, self._tap
         )
         #: Where the position will stand once the batch is committed that is being written.
         self._flight: Position | None = None
@@ -132,6 +137,8 @@ class Applier:
             _log.debug("transaction %d at %s is applied already", transaction.xid, format_lsn(transaction.end_lsn))
             return
         with self._all_or_nothing():
+            if self._tap:
+                self._tap.begin(transaction)
             # Those who look at every change want its values; everybody else is spared them.
             if transaction.packed and not self._watch and not self._audit.in_lockstep:
                 self._collect_packed(transaction, transaction.packed())
@@ -151,7 +158,9 @@ class Applier:
         if self._watch:
             self._watch.begin(transaction)
         size = math.inf if transaction.await_whole else transaction.bytes
-        self._note(self._collector.add(self._audit.changes(transaction), size), transaction)
+        # The tap comes before the audit, which takes out what applications have written to both sides.
+        seen = replace(transaction, changes=self._tap.shown(transaction.changes)) if self._tap else transaction
+        self._note(self._collector.add(self._audit.changes(seen), size), transaction)
         if self._watch:
             self._watch.end()
 

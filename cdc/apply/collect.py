@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -10,9 +10,11 @@ from cdc.apply.ahead import Ahead
 from cdc.apply.compact import Entry
 from cdc.apply.plan import Plan
 from cdc.apply.plans import Plans
+from cdc.apply.tap import Tap
 from cdc.apply.watch import Watch
 from cdc.apply.writer import Writer
 from cdc.events import Change, Delete, Message, Packed, RecordDecoder, Relation, Truncate, Value
+from cdc.outbox.events import OutboxEvent
 from cdc.source.packed import HEAD, is_packed
 
 _SLICE = 256
@@ -29,6 +31,7 @@ class Collector:
         max_rows: int,
         max_bytes: float,
         watch: Watch | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._plans = plans
         self._writer = writer
@@ -36,6 +39,7 @@ class Collector:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._watch = watch
+        self._tap = tap
         self._logs: dict[Plan, list[Entry]] = {}
         self._by_relation: dict[Relation, list[Entry]] = {}
         #: The log of packed records by what they begin with, as long as the relations are these.
@@ -74,7 +78,7 @@ class Collector:
         self._ahead.wait()
         if self._watch:
             self._watch.before_write()
-        self._write(self._taken())
+        self._write(*self._taken())
 
     def flush_ahead(self) -> None:
         """Have everything written while the next rows are collected; waits for what was to be written before.
@@ -82,18 +86,20 @@ class Collector:
         Not where somebody watches: that one uses the same connection.
         """
         self._ahead.wait()
-        self._ahead.start(partial(self._write, self._taken()))
+        self._ahead.start(partial(self._write, *self._taken()))
 
-    def _taken(self) -> dict[Plan, list[Entry]]:
+    def _taken(self) -> tuple[dict[Plan, list[Entry]], Sequence[OutboxEvent]]:
         logs, self._logs = self._logs, {}
         self._by_relation.clear()
         self._by_head.clear()
         self._rows = self._bytes = 0
-        return logs
+        return logs, self._tap.taken() if self._tap else ()
 
-    def _write(self, logs: Mapping[Plan, list[Entry]]) -> None:
+    def _write(self, logs: Mapping[Plan, list[Entry]], events: Sequence[OutboxEvent]) -> None:
         for plan, log in logs.items():
             self._writer.write(plan, log)
+        if self._tap:
+            self._tap.write(events)
 
     def _is_full(self, rows: int, size: int) -> bool:
         """Count what was collected; whether the chunk must be written before more comes."""
@@ -117,9 +123,16 @@ class Collector:
             else:
                 log = self._log_of(change.relation)
                 log.append(record if is_packed(record) else change)
-                if is_packed(record):
+                if self._tap and self._taps(self._tap, change.relation):
+                    self._tap.note(change)
+                elif is_packed(record):
                     logs[record[HEAD]] = log
         self._relations = decoder.relations
+
+    def _taps(self, tap: Tap, relation: Relation) -> bool:
+        if not tap.knows(relation):
+            self._ahead.wait()  # the server is asked next
+        return tap.takes(relation)
 
     def _collect(self, changes: Iterable[Change]) -> Iterator[Message]:
         for change in changes:

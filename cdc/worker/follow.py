@@ -114,6 +114,7 @@ class Following:
                     source=self._types(),
                     converted=self.converted,
                     observers=self.observers(),
+                    outboxes=self.context.outbox,
                 )
             ) as applier,
             closing(

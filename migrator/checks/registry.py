@@ -20,7 +20,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
     "tables": (
         "tables", "keys", "full_identity", "generated_columns", "foreign_keys", "sequences", "partitions",
         "inheritance", "triggers", "rules", "functions", "views", "row_security", "large_objects", "types",
-        "stream_rules", "row_versions",
+        "stream_rules", "row_versions", "outbox_tables",
     ),
     "state": ("publications", "subscriptions", "leftovers", "target_rows"),
     "kafka": ("kafka_brokers", "kafka_connect", "kafka_connector", "kafka_columns"),

@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "throttle": ("migrator.cli.lifecycle", "throttle", "Bound the rate of the worker."),
     "connector": ("migrator.cli.connector", "connector", "Manage the Debezium connector of a context."),
     "stream": ("migrator.cli.stream", "stream", "Decide about a record that stopped a stream through Kafka."),
+    "outbox": ("migrator.cli.outbox", "outbox", "See and decide about the events of outbox tables."),
     "dev": ("migrator.cli.dev", "dev", "Start throw-away services for development."),
     "demo": ("migrator.cli.demo", "demo", "Play the whole move on two embedded servers, under load."),
     "doctor": ("migrator.cli.doctor", "doctor", "Say what stands in both databases and what leads on."),

@@ -95,6 +95,9 @@ NOTES = {
         "carveout stream repair wallet --offset 4711 --record fixed.json --reason 'see ticket 12'", (_REFUSED,)
     ),
     "stream list": Note("carveout stream list wallet --json"),
+    "outbox status": Note("carveout outbox status wallet --json", (_HUMAN,)),
+    "outbox retry": Note("carveout outbox retry wallet", (_REFUSED,)),
+    "outbox skip": Note("carveout outbox skip wallet --event 4711 --reason 'see ticket 12'", (_REFUSED,)),
     "dev kafka": Note("carveout dev kafka --broker-port 19092"),
     "demo": Note("carveout demo --rate 100", (_DIFFERENCES,)),
     "doctor": Note("carveout doctor wallet", (_HUMAN,)),

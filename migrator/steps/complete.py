@@ -14,6 +14,7 @@ from contexts.catalog import Table, read_tables
 from contexts.errors import RefusedError
 from contexts.killpoints import kill_point
 from contexts.model import Side
+from migrator import outbox
 from migrator.control import migrations
 from migrator.executor import retry_locks
 from migrator.lifecycle import State, require_state
@@ -46,6 +47,8 @@ def complete(run: Run, *, drop_tables: bool, foreign_tables: bool = False) -> No
         _require_droppable(run)
     if foreign_tables:
         foreign.require(run, _shared_tables(run))
+    if state is State.SWITCHED:
+        outbox.require_published(run)
     if state is not State.COMPLETED:
         _end_stream(run)
     if drop_tables or foreign_tables:

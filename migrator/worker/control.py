@@ -23,6 +23,7 @@ from migrator.control.samples import Sampler
 from migrator.lifecycle import State
 from migrator.watch.task import WatchTask
 from migrator.worker.monitor import Monitor
+from migrator.worker.outbox import OutboxTask
 from migrator.worker.requests import IntentBarrier
 from migrator.worker.seat import Seat
 
@@ -51,6 +52,7 @@ class ControlTask:
         self._started_at = dt.datetime.now(dt.UTC)
         self._seen_barriers: set[int] = set()
         self._watch: WatchTask | None = None
+        self._outbox: OutboxTask | None = None
         self._seat: Seat | None = None
         self._sampler = Sampler(context.name)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
@@ -59,6 +61,7 @@ class ControlTask:
         """Begin to listen; what is heard counts, and is reported, only while the seat is taken."""
         self._seat = seat
         self._watch = WatchTask(self._context, self._databases, self._stop, seat.taken)
+        self._outbox = OutboxTask(self._context, self._databases, self._stop, seat.taken)
         self._thread.start()
         self._watch.start()
 
@@ -67,6 +70,8 @@ class ControlTask:
         self._thread.join()
         if self._watch:
             self._watch.join()
+        if self._outbox:
+            self._outbox.join()
 
     def interrupt(self) -> None:
         """End what runs: the seat was taken away."""
@@ -77,6 +82,8 @@ class ControlTask:
         """Say what the worker runs from now on; the signals are fresh."""
         self.signals = Signals()
         self.assignment = migration
+        if self._outbox:
+            self._outbox.assign(migration)
         return self.signals
 
     def _run(self) -> None:
@@ -144,6 +151,7 @@ class ControlTask:
             **self.details(),
             **measured,
             "watch": (self._watch.report if self._watch else None) or None,
+            "outbox": (self._outbox.report if self._outbox else None) or None,
             **(self._seat.report() if self._seat else {}),
         }
         if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing

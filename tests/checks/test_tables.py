@@ -15,7 +15,7 @@ BLOCKER, WARNING, INFO = Severity.BLOCKER, Severity.WARNING, Severity.INFO
 QUIET_WHEN_CLEAN = (
     "tables", "keys", "full_identity", "generated_columns", "foreign_keys", "partitions", "inheritance", "triggers",
     "rules", "functions", "views", "row_security", "large_objects", "types", "sequences",
-    "stream_rules", "row_versions",
+    "stream_rules", "row_versions", "outbox_tables",
 )  # fmt: skip
 
 
@@ -450,3 +450,31 @@ def test_versions_need_a_key_a_plain_table_and_a_free_name(case: Case) -> None:
     assert "no primary key" in keyless.message
     assert "partitioned" in parts.message
     assert "more than 63 bytes" in too_long.message
+
+
+OUTBOX = (
+    "CREATE TABLE app.outbox (id int PRIMARY KEY, aggregatetype text NOT NULL, aggregateid text, type text, payload {})"
+)
+SINK = {"kind": "table", "url": "dbname=x", "table": "a.b"}
+
+
+def test_an_outbox_table_has_its_columns_and_a_sink(case: Case) -> None:
+    case.sql(SHARED, OUTBOX.format("jsonb"))
+    case.declare("app.outbox", outbox=[{"table": "app.outbox"}], outbox_sink=SINK)
+    assert case.find("outbox_tables") == []
+    case.declare(outbox=[{"table": "app.outbox", "headers": {"h": "nowhere"}}])
+    assert "no column nowhere" in case.only("outbox_tables").message
+    case.declare(outbox=[{"table": "app.outbox"}], outbox_sink={"kind": "kafka"})
+    found = case.only("outbox_tables")
+    assert (found.object, found.severity, "no address of a broker" in found.message) == ("outbox_sink", BLOCKER, True)
+
+
+def test_an_outbox_table_of_odd_columns(case: Case) -> None:
+    case.sql(SHARED, OUTBOX.format("int, at date"), "ALTER TABLE app.outbox DROP CONSTRAINT outbox_pkey",
+             "ALTER TABLE app.outbox ALTER id DROP NOT NULL")  # fmt: skip
+    case.declare("app.outbox", outbox=[{"table": "app.outbox", "timestamp": "at"}], outbox_sink=SINK)
+    null, payload, time, key = case.find("outbox_tables")
+    assert null.fix == 'ALTER TABLE "app"."outbox" ALTER "id" SET NOT NULL;'
+    assert "payload is integer" in payload.message
+    assert "at is date" in time.message
+    assert (key.severity, "not in the primary key" in key.message) == (WARNING, True)

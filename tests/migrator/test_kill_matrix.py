@@ -30,6 +30,8 @@ ELSEWHERE = {
     "traffic": "migrator/test_bouncers.py",
     "foreign": "migrator/test_foreign_tables.py",
     "tcc": "tcc/test_tcc.py",
+    "outbox": "outbox/test_stream.py",
+    "inbox": "outbox/test_inbox.py",
     "lockstep": "lockstep/test_crashes.py",
     "shim": "lockstep/test_crashes.py",
 }

@@ -1,0 +1,1 @@
+"""From rows inserted into outbox tables to events on their own topics."""

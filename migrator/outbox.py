@@ -1,0 +1,82 @@
+"""What an operator sees of a context's outbox, and decides about events that the sink refuses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from cdc.outbox import queue
+from cdc.outbox.queue import Backlog
+from contexts.errors import ConfigError, RefusedError
+from contexts.model import Side
+from migrator.control import migrations
+from migrator.run import Run
+
+
+def backlogs(run: Run) -> dict[Side, Backlog]:
+    """What waits on each side.
+
+    :raises ConfigError: the context has no outbox.
+    """
+    if not run.context.outbox:
+        raise ConfigError(
+            f"{run.context.folder / 'context.toml'}: outbox: {run.name} declares none",
+            unchanged="nothing was changed",
+            next_step="docs/howto/outbox.md says how",
+        )
+    return {side: queue.backlog(run.executor.connection(side), run.name) for side in Side}
+
+
+def described(run: Run) -> dict[str, Any]:
+    """As ``outbox status --json`` prints it."""
+    found = backlogs(run)
+    oldest = [one.oldest for one in found.values() if one.oldest]
+    held = [asdict(event) for one in found.values() for event in one.first_held]
+    return {
+        "waiting": sum(one.events for one in found.values()),
+        "oldest": min(oldest) if oldest else None,
+        "held": sum(one.held for one in found.values()),
+        "first_held": held,
+    }
+
+
+def retry(run: Run) -> None:
+    """Have every held event tried again, for a sink that takes more now."""
+    for side in backlogs(run):
+        conn = run.executor.connection(side)
+        run.executor.act(side, "try the held events again", partial(queue.release, conn, run.name))
+
+
+def skip(run: Run, event_id: str, reason: str) -> None:
+    """Give a held event up: it is never published, and what waits behind it goes on.
+
+    :raises RefusedError: no event of that id is held.
+    """
+    held = [side for side in backlogs(run) if queue.is_held(run.executor.connection(side), run.name, event_id)]
+    if not held:
+        raise RefusedError(
+            f"context {run.name!r}: no event {event_id!r} is held",
+            unchanged="nothing was changed",
+            next_step=f"carveout outbox status {run.name}",
+        )
+    run.executor.act(
+        held[0], f"give event {event_id} up", lambda: queue.skip(run.executor.connection(held[0]), run.name, event_id)
+    )
+    detail = {"event": event_id, "reason": reason}
+    run.executor.act(
+        Side.SHARED, "record that", lambda: migrations.record(run.control, run.name, "outbox_skipped", detail)
+    )
+
+
+def require_published(run: Run) -> None:
+    """Refuse to end the migration while events wait that nobody would publish any more.
+
+    :raises RefusedError: some do.
+    """
+    if run.context.outbox and (waiting := sum(one.events for one in backlogs(run).values())):
+        raise RefusedError(
+            f"context {run.name!r}: {waiting} events of its outbox are not published yet",
+            unchanged="nothing was changed",
+            next_step=f"let the worker publish them; carveout outbox status {run.name} names those that are held",
+        )
