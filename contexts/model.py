@@ -6,7 +6,6 @@ Unknown keys are refused, so a misspelt option can never be silently ignored.
 
 from __future__ import annotations
 
-import enum
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,28 +20,15 @@ from pydantic import (
     model_validator,
 )
 
+from contexts.names import CONTEXT_NAME, to_table_name
+from contexts.names import Side as Side
 from contexts.names import TableName as TableName
-from contexts.names import to_table_name
 from contexts.outbox import Outbox, Sink
 from contexts.rules import Rule
 from contexts.transport import Kafka
 
-
-class Side(enum.StrEnum):
-    """One end of a migration."""
-
-    SHARED = "shared"
-    SERVICE = "service"
-
-    @property
-    def other(self) -> Side:
-        """The opposite end."""
-        return Side.SERVICE if self is Side.SHARED else Side.SHARED
-
-
 TableField = Annotated[TableName, PlainValidator(to_table_name), PlainSerializer(str)]
 Privilege = Literal["select", "insert", "update", "delete", "truncate", "references", "trigger"]
-CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class _Strict(BaseModel):

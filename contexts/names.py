@@ -1,9 +1,27 @@
-"""Names of tables, as people write them and as the catalogs have them."""
+"""Names: of tables, as people write them and as the catalogs have them, of contexts, and of the two sides.
+
+Light to import: applications do, through ``carveout.shims``.
+"""
 
 from __future__ import annotations
 
+import enum
 import re
 from typing import NamedTuple
+
+CONTEXT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Side(enum.StrEnum):
+    """One end of a migration."""
+
+    SHARED = "shared"
+    SERVICE = "service"
+
+    @property
+    def other(self) -> Side:
+        """The opposite end."""
+        return Side.SERVICE if self is Side.SHARED else Side.SHARED
 
 
 class TableName(NamedTuple):

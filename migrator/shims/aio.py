@@ -1,4 +1,4 @@
-"""The gate for SQLAlchemy's async engines and sessions: the same listeners, waiting in the event loop.
+"""The gate and lockstep for SQLAlchemy's async engines and sessions: the same listeners, waiting in the event loop.
 
 Needs ``carveout[asyncio]``: SQLAlchemy runs its own code in greenlets there, and so runs this.
 """
@@ -6,18 +6,17 @@ Needs ``carveout[asyncio]``: SQLAlchemy runs its own code in greenlets there, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from contexts.model import Side
-from migrator.shims.engine import MODE, Passing, libpq_url
-from migrator.shims.gate import Gatekeeper, Mode
-from migrator.shims.lockstep import Lockstep
+from contexts.names import Side
+from migrator.shims.engine import Passing, libpq_url
+from migrator.shims.gate import Gatekeeper
+from migrator.shims.link import Driver, Link, Rows
 
 
 def gated_async_engine(
@@ -30,45 +29,46 @@ def gated_async_engine(
 ) -> AsyncEngine:
     """As :func:`migrator.shims.engine.gated_engine`, for :func:`sqlalchemy.ext.asyncio.create_async_engine`.
 
-    While a transaction waits at the gate, the event loop goes on. In lockstep it is refused, since only the sync engine
-    writes both sides.
+    While a transaction waits at the gate or for the other side, the event loop goes on.
     """
     plain = {side: libpq_url(urls[side]) for side in Side}
-    lockstep = Lockstep(context, lambda: psycopg.connect(plain[Side.SERVICE]), wait_limit_s=wait_limit_s)
     engine = create_async_engine("postgresql+psycopg_async://", **options)
-    _AsyncPassing(Gatekeeper(context, wait_limit_s, first), plain, lockstep).listen(engine.sync_engine)
+    Passing(Gatekeeper(context, wait_limit_s, first), plain, wait_limit_s, AsyncDriver()).listen(engine.sync_engine)
     return engine
 
 
-class _AsyncPassing(Passing):
+class AsyncDriver(Driver):
+    """SQLAlchemy's async dialect of psycopg, inside its greenlets."""
+
     def open(self, dialect: Any, url: str, parameters: dict[str, Any]) -> Any:
         return dialect.loaded_dbapi.connect(url, **parameters)
 
-    def cursor(self, raw: Any) -> Any:
-        return _Cursor(raw.driver_connection)
+    def link(self, raw: Any) -> Link:
+        return AwaitedLink(raw.driver_connection)
+
+    def connect(self, url: str) -> Link:
+        return AwaitedLink(await_only(psycopg.AsyncConnection.connect(url, autocommit=True)))
 
     def pause(self, seconds: float) -> None:
         await_only(asyncio.sleep(seconds))
 
-    def begin(self, connection: Connection) -> None:
-        super().begin(connection)
-        if connection.info.get(MODE) is Mode.LOCKSTEP:
-            raw: Any = connection.connection.dbapi_connection
-            raw.rollback()
-            raise self.refused("an async engine cannot write both sides", "use the sync engine while in lockstep")
 
-
-class _Cursor:
-    """A cursor of psycopg's own, which knows several results; SQLAlchemy's does not."""
+class AwaitedLink:
+    """Over an async connection of psycopg's, inside a greenlet of SQLAlchemy's."""
 
     def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        self._cursor = conn.cursor()
+        self._conn = conn
 
-    def execute(self, operation: str) -> None:
-        await_only(self._cursor.execute(operation.encode()))
+    @property
+    def closed(self) -> bool:
+        return self._conn.closed
 
-    def nextset(self) -> None:
-        self._cursor.nextset()
+    def run(self, statements: str, values: Sequence[str] = ()) -> Rows:
+        cursor = psycopg.AsyncClientCursor(self._conn)
+        await_only(cursor.execute(statements.encode(), values or None))
+        while cursor.nextset():
+            pass
+        return await_only(cursor.fetchall()) if cursor.description else []
 
-    def fetchone(self) -> Any:
-        return await_only(self._cursor.fetchone())
+    def close(self) -> None:
+        await_only(self._conn.close())

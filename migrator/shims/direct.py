@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
-from contexts.model import Side
+from contexts.names import Side
 from migrator.shims.gate import Gatekeeper, Mode
+from migrator.shims.link import Link, SyncLink
 from migrator.shims.lockstep import Lockstep
 
 Connection = psycopg.Connection[Any]
@@ -37,7 +37,7 @@ class GatedConnections:
     ) -> None:
         self._gate = Gatekeeper(context, wait_limit_s, first)
         self._connect = connect
-        self._lockstep = Lockstep(context, connect[Side.SERVICE], wait_limit_s=wait_limit_s)
+        self._lockstep = Lockstep(context, self._shipping, wait_limit_s=wait_limit_s)
         self._local = threading.local()
 
     @contextmanager
@@ -58,13 +58,13 @@ class GatedConnections:
             with transaction:
                 with self._inside(conn):
                     yield conn
-                prepared = self._lockstep.ship(conn) if mode is Mode.LOCKSTEP else None
+                prepared = self._lockstep.ship(SyncLink(conn)) if mode is Mode.LOCKSTEP else None
         except BaseException as error:
             if prepared:
-                self._lockstep.undo(prepared, error)
+                prepared.undo(error)
             raise
         if prepared:
-            self._lockstep.settle(prepared)
+            prepared.settle()
 
     @contextmanager
     def _inside(self, conn: Connection) -> Iterator[None]:
@@ -113,11 +113,15 @@ class GatedConnections:
             )
         with ExitStack() as stack:
             stack.enter_context(conn.transaction())
-            # Not the cursor of the application's own choice: ours reads a plain row.
-            if mode := self._gate.enter(conn.cursor(row_factory=tuple_row), side):
+            if mode := self._gate.enter(SyncLink(conn), side):
                 return mode, stack.pop_all()
             raise psycopg.Rollback
         return None
+
+    def _shipping(self) -> Link:
+        conn = self._connect[Side.SERVICE]()
+        conn.autocommit = True
+        return SyncLink(conn)
 
     def _connection(self, side: Side) -> Connection:
         mine = self._mine()

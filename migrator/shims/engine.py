@@ -7,20 +7,23 @@ is exchanged for one to the other side. So a :class:`~sqlalchemy.orm.Session` an
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 
-from contexts.errors import RefusedError
-from contexts.model import Side
-from migrator.shims.gate import GateClosed, Gatekeeper, Mode
-from migrator.shims.lockstep import Lockstep
+from contexts.errors import CarveoutError, RefusedError
+from contexts.names import Side
+from migrator.shims.gate import Gatekeeper, Mode
+from migrator.shims.link import Driver, Link
+from migrator.shims.lockstep import Lockstep, commit_all
 
 _SIDE = "carveout_side"
-MODE = "carveout_mode"
+#: What the gate said to a connection's transaction, in its ``info``.
+ENTERED = "carveout_entered"
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg(?:_async)?://")
 
 
@@ -44,8 +47,7 @@ def gated_engine(
     :param options: passed on to :func:`sqlalchemy.create_engine`.
     """
     plain = {side: libpq_url(urls[side]) for side in Side}
-    lockstep = Lockstep(context, lambda: psycopg.connect(plain[Side.SERVICE]), wait_limit_s=wait_limit_s)
-    passing = Passing(Gatekeeper(context, wait_limit_s, first), plain, lockstep)
+    passing = Passing(Gatekeeper(context, wait_limit_s, first), plain, wait_limit_s, Driver())
     engine = create_engine("postgresql+psycopg://", **options)
     passing.listen(engine)
     return engine
@@ -56,38 +58,38 @@ def libpq_url(url: str) -> str:
     return _DRIVER.sub(r"\1://", url)
 
 
-class Passing:
-    """The listeners of one engine."""
+class Gate(Protocol):
+    """What a transaction passes: :class:`~migrator.shims.gate.Gatekeeper`, or several of them at one place."""
 
-    def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str], lockstep: Lockstep) -> None:
+    context: str
+    believed: Side
+
+    def attempts(self, pause: Callable[[float], object]) -> Iterator[Side]:
+        """The side to begin on, again after every :meth:`enter` that did not pass."""
+
+    def enter(self, link: Link, side: Side) -> object | None:
+        """Pass it; None: roll back, and begin again."""
+
+
+class Entrance:
+    """The listeners of an engine whose every transaction passes a gate."""
+
+    def __init__(self, gate: Gate, urls: Mapping[Side, str], driver: Driver) -> None:
         self._gate = gate
         self._urls = urls
-        self._lockstep = lockstep
+        self._driver = driver
 
     def listen(self, engine: Engine) -> None:
         """Take part in everything that the engine begins."""
         event.listen(engine, "do_connect", self.connect)
         event.listen(engine, "begin", self.begin)
         event.listen(engine, "begin_twophase", self.begin_twophase)
-        event.listen(engine, "commit", self.commit)
 
     def connect(self, dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
         """Connect to the side that is believed to be open, and note which one it is."""
         side = self._gate.believed
         record.info[_SIDE] = side
-        return self.open(dialect, self._urls[side], parameters)
-
-    def open(self, _dialect: Any, url: str, parameters: dict[str, Any]) -> Any:
-        """A DBAPI connection."""
-        return psycopg.connect(url, **parameters)
-
-    def cursor(self, raw: Any) -> Any:
-        """A cursor of the driver's own, with several results."""
-        return raw.cursor()
-
-    def pause(self, seconds: float) -> None:
-        """Wait before the next attempt."""
-        time.sleep(seconds)
+        return self._driver.open(dialect, self._urls[side], parameters)
 
     def begin(self, connection: Connection) -> None:
         """Pass the gate with the transaction that begins.
@@ -96,7 +98,7 @@ class Passing:
         :raises sqlalchemy.exc.OperationalError: a server cannot be reached.
         """
         try:
-            for _ in self._gate.attempts(self.pause):
+            for _ in self._gate.attempts(self._driver.pause):
                 # The pool may still hold connections to the other side: each is met here once, and closed.
                 while connection.info[_SIDE] is not self._gate.believed:
                     _exchange(connection)
@@ -104,26 +106,6 @@ class Passing:
                     return
         except psycopg.OperationalError as error:
             raise exc.OperationalError("pass the gate", None, error) from error
-
-    def commit(self, connection: Connection) -> None:
-        """In lockstep, commit both sides; SQLAlchemy's own commit, which comes next, then finds nothing to do.
-
-        :raises sqlalchemy.exc.DBAPIError: a server refused; nothing is on either side.
-        :raises LockstepRefused: the service side did not take it; nothing is on either side.
-        """
-        if connection.info.get(MODE) is not Mode.LOCKSTEP:
-            return
-        raw: Any = connection.connection.dbapi_connection
-        prepared = None
-        try:
-            prepared = self._lockstep.ship(raw)
-            raw.commit()
-        except psycopg.Error as error:
-            if prepared:
-                self._lockstep.undo(prepared, error)
-            raise exc.DBAPIError.instance("commit both sides", None, error, psycopg.Error) from error
-        if prepared:
-            self._lockstep.settle(prepared)
 
     def begin_twophase(self, _connection: Connection, _xid: Any) -> None:
         """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
@@ -135,25 +117,59 @@ class Passing:
         if raw.autocommit:
             raise self.refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
         try:
-            if mode := self._gate.enter(self.cursor(raw), connection.info[_SIDE]):
-                connection.info[MODE] = mode
-                return True
+            entered = connection.info[ENTERED] = self._gate.enter(self._driver.link(raw), connection.info[_SIDE])
         except psycopg.OperationalError:
             if not raw.closed:
                 raise
             _exchange(connection)  # it broke while it was idle; nothing was begun yet, so another one may try
             return False
-        except GateClosed:
+        except CarveoutError:
             raw.rollback()
             raise
-        raw.rollback()
-        return False
+        if entered is None:
+            raw.rollback()
+        return entered is not None
 
     def refused(self, why: str, instead: str) -> NotGated:
         """The error of a transaction that cannot pass."""
         return NotGated(
             f"context {self._gate.context!r} has a gate: {why}", unchanged="nothing was written", next_step=instead
         )
+
+
+class Passing(Entrance):
+    """The listeners of one context's engine."""
+
+    def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str], wait_limit_s: float, driver: Driver) -> None:
+        super().__init__(gate, urls, driver)
+        connect = partial(driver.connect, urls[Side.SERVICE])
+        self._lockstep = Lockstep(gate.context, connect, wait_limit_s=wait_limit_s, pause=driver.pause)
+
+    def listen(self, engine: Engine) -> None:
+        super().listen(engine)
+        event.listen(engine, "commit", self.commit)
+        event.listen(engine, "engine_disposed", lambda _engine: self._lockstep.close())
+
+    def commit(self, connection: Connection) -> None:
+        """In lockstep, commit both sides; SQLAlchemy's own commit, which comes next, then finds nothing to do.
+
+        :raises sqlalchemy.exc.DBAPIError: a server refused; nothing is on either side.
+        :raises LockstepRefused: the service side did not take it; nothing is on either side.
+        """
+        if connection.info.get(ENTERED) is not Mode.LOCKSTEP:
+            return
+        raw: Any = connection.connection.dbapi_connection
+        with as_sqlalchemys("commit both sides"):
+            commit_all([partial(self._lockstep.ship, self._driver.link(raw))], raw.commit)
+
+
+@contextmanager
+def as_sqlalchemys(what: str) -> Iterator[None]:
+    """An error of the driver's becomes the one that SQLAlchemy would raise."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise exc.DBAPIError.instance(what, None, error, psycopg.Error) from error
 
 
 def _exchange(connection: Connection) -> None:

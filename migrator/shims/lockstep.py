@@ -8,23 +8,20 @@ The protocol in SQL is in docs/howto/lockstep.md: another language needs no more
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
-from psycopg.rows import tuple_row
 
 from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
+from migrator.shims.link import Link, Links, closed_on_failure
 
 _PAUSE_S = 0.02
 _ROUND_TRIP_CHARS = 1_000_000
 _log = logging.getLogger(__name__)
-Connection = psycopg.Connection[Any]
 
 
 class LockstepRefused(CarveoutError):
@@ -35,41 +32,101 @@ class LockstepRefused(CarveoutError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A transaction that is prepared on the service side."""
+    """A part of a transaction that is prepared on the service side of a context."""
 
+    context: str
     gid: str
-    connection: Connection
+    #: A connection that is free to end it, and where it goes afterwards.
+    link: Link
+    links: Links
+
+    def settle(self) -> None:
+        """The shared side has committed: commit this part. Where that fails it is only later, not undone."""
+        kill_point("shim.decided")
+        try:
+            with closed_on_failure(self.link):
+                self.link.run(f"COMMIT PREPARED '{self.gid}'")
+        except psycopg.errors.UndefinedObject:  # the worker was faster
+            return
+        except psycopg.Error as error:
+            _log.warning("context %s: %s is committed by the worker: %s", self.context, self.gid, error)
+            return
+        self.links.give_back(self.link)
+        kill_point("shim.settled")
+
+    def undo(self, error: BaseException) -> None:
+        """The commit on the shared side failed: roll back, where the server said so; else the worker finds out."""
+        refused = isinstance(error, psycopg.Error) and error.sqlstate is not None
+        if not refused or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
+            self.link.close()
+        else:
+            self.roll_back()
+
+    def roll_back(self) -> None:
+        """The shared side has not committed and will not."""
+        with suppress(psycopg.Error), closed_on_failure(self.link):
+            self.link.run(f"ROLLBACK PREPARED '{self.gid}'")
+            self.links.give_back(self.link)
+
+
+def commit_all(parts: Iterable[Callable[[], Prepared | None]], commit: Callable[[], object]) -> None:
+    """Prepare all parts, decide, settle them.
+
+    :param parts: each prepares one; None where there is nothing to prepare.
+    :param commit: commits the shared side, which is the decision.
+    """
+    prepared: list[Prepared] = []
+    try:
+        for part in parts:
+            if one := part():
+                prepared.append(one)
+    except BaseException:
+        for one in prepared:
+            one.roll_back()
+        raise
+    try:
+        commit()
+    except BaseException as error:
+        for one in prepared:
+            one.undo(error)
+        raise
+    for one in prepared:
+        one.settle()
 
 
 class Lockstep:
     """Carries transactions of one context to the service side; safe between threads.
 
-    :param connect: opens a connection to the service side; they are kept for later transactions.
+    :param connect: opens a connection to the service side, in autocommit; they are kept for later transactions.
     :param wait_limit_s: how long a transaction waits for the service side: for locks there, and while lockstep begins.
+    :param pause: waits for some seconds; an event loop has its own.
     """
 
-    def __init__(self, context: str, connect: Callable[[], Connection], *, wait_limit_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        context: str,
+        connect: Callable[[], Link],
+        *,
+        wait_limit_s: float = 10.0,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._context = context
-        self._connect = connect
+        self._links = Links(connect, "SELECT carveout.lockstep_session()")
+        self._pause = pause
         self._wait_limit_s = wait_limit_s
-        self._idle: list[Connection] = []
-        self._lock = threading.Lock()
         self._begin = f"BEGIN; SET LOCAL lock_timeout = {int(wait_limit_s * 1000)}"
         self._apply = f"SELECT carveout.lockstep_apply_{context}(%s, %s)"
         # Deferred constraint triggers fire now, so that what they write is collected too.
         self._collect = f"SET CONSTRAINTS ALL IMMEDIATE; SELECT gid, payload FROM carveout.lockstep_collect_{context}()"  # noqa: S608
 
-    def ship(self, shared: Connection) -> Prepared | None:
+    def ship(self, shared: Link) -> Prepared | None:
         """Write what the open transaction of ``shared`` wrote to the service side, and prepare it there.
 
         :returns: None where it wrote nothing.
         :raises LockstepRefused: the service side cannot be reached, or is not ready within the limit.
         :raises psycopg.Error: either server refused; the transaction must be rolled back.
         """
-        cursor = shared.cursor(row_factory=tuple_row)
-        cursor.execute(self._collect)
-        cursor.nextset()
-        parts = cursor.fetchall()
+        parts = shared.run(self._collect)
         kill_point("shim.collected")
         if not parts:
             return None
@@ -81,82 +138,28 @@ class Lockstep:
                 # Lockstep was entered a moment ago and the stream has not brought everything from before it.
                 if time.monotonic() > deadline:
                     raise self._refused(error) from error
-                time.sleep(_PAUSE_S)
+                self._pause(_PAUSE_S)
             except psycopg.OperationalError as error:
                 if error.sqlstate is not None:  # the server's own word: a deadlock, a lock that was not given in time
                     raise
                 raise self._refused(error) from error
 
-    def settle(self, prepared: Prepared) -> None:
-        """The shared side has committed: commit the service side. Where that fails it is only later, not undone."""
-        kill_point("shim.decided")
-        try:
-            prepared.connection.execute(f"COMMIT PREPARED '{prepared.gid}'")
-        except psycopg.errors.UndefinedObject:  # the worker was faster
-            pass
-        except psycopg.Error as error:
-            _log.warning("context %s: %s is committed by the worker: %s", self._context, prepared.gid, error)
-            prepared.connection.close()
-            return
-        self._give_back(prepared.connection)
-        kill_point("shim.settled")
-
-    def undo(self, prepared: Prepared, error: BaseException) -> None:
-        """The commit on the shared side failed: roll back, where the server said so; else the worker finds out."""
-        refused = isinstance(error, psycopg.Error) and error.sqlstate is not None
-        if not refused or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
-            prepared.connection.close()
-            return
-        try:
-            prepared.connection.execute(f"ROLLBACK PREPARED '{prepared.gid}'")
-            self._give_back(prepared.connection)
-        except psycopg.Error:
-            prepared.connection.close()
-
     def close(self) -> None:
         """Close the idle connections to the service side."""
-        with self._lock:
-            for conn in self._idle:
-                conn.close()
-            self._idle.clear()
+        self._links.close()
 
     def _prepare(self, gid: str, payloads: list[str]) -> Prepared:
-        with self._service() as conn:
-            cursor = psycopg.ClientCursor(conn)  # several statements in one round trip
+        link = self._links.take()
+        with closed_on_failure(link):
             begin = f"{self._begin}; "
             for batch in _batches(payloads):
                 statements = begin + "; ".join([self._apply] * len(batch))
-                cursor.execute(statements, [value for payload in batch for value in (gid, payload)])
+                link.run(statements, [value for payload in batch for value in (gid, payload)])
                 begin = ""
             kill_point("shim.shipped")
-            cursor.execute(f"PREPARE TRANSACTION '{gid}'")
+            link.run(f"PREPARE TRANSACTION '{gid}'")
             kill_point("shim.prepared")
-            return Prepared(gid, conn)
-
-    @contextmanager
-    def _service(self) -> Iterator[Connection]:
-        """A connection; closed where the block fails, which rolls back what was not prepared."""
-        conn = self._take()
-        try:
-            yield conn
-        except BaseException:
-            conn.close()
-            raise
-
-    def _take(self) -> Connection:
-        with self._lock:
-            while self._idle:
-                conn = self._idle.pop()
-                if not conn.closed:
-                    return conn
-        conn = self._connect()
-        conn.autocommit = True
-        conn.execute("SELECT carveout.lockstep_session()")
-        return conn
-
-    def _give_back(self, conn: Connection) -> None:
-        with self._lock:
-            self._idle.append(conn)
+            return Prepared(self._context, gid, link, self._links)
 
     def _refused(self, error: psycopg.Error) -> LockstepRefused:
         return LockstepRefused(

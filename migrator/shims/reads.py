@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.orm import Session
 
-from contexts.model import CONTEXT_NAME, Side
+from contexts.names import CONTEXT_NAME, Side
 from migrator.shims.engine import libpq_url
 from migrator.shims.gate import FRESH_S
 

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-from contexts.model import Side
+from contexts.names import Side
 
 #: So often a statement is run again before what it showed is called a difference.
 ATTEMPTS = 6

@@ -17,7 +17,7 @@ from contexts.model import Side
 from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import gated_engine
 from migrator.shims.gate import GateClosed, Gatekeeper
-from migrator.shims.lockstep import Lockstep, LockstepRefused, Prepared
+from migrator.shims.lockstep import LockstepRefused, Prepared
 
 ACCOUNTS = 200
 #: Refused wholly, and tried again: what an application does with them.
@@ -138,13 +138,13 @@ def _bound(execute: Execute) -> Execute:
 
 
 def _count_dual(dual: Any) -> None:
-    settle = Lockstep.settle
+    settle = Prepared.settle
 
-    def counted(self: Lockstep, prepared: Prepared) -> None:
+    def counted(self: Prepared) -> None:
         _count(dual)
-        settle(self, prepared)
+        settle(self)
 
-    Lockstep.settle = counted  # type: ignore[method-assign]
+    Prepared.settle = counted  # type: ignore[method-assign]
 
 
 def _drop_the_gate() -> None:

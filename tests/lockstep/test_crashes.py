@@ -13,6 +13,7 @@ import pytest
 from contexts.killpoints import POINTS
 from contexts.model import Side
 from migrator.lockstep import phase
+from migrator.shims.link import SyncLink
 from tests.lockstep.conftest import Lockstepped
 from tests.migrator.driving import driver
 from tests.migrator.moving import ROOT
@@ -84,11 +85,11 @@ def test_recovery_waits_while_the_application_is_at_work(bank: Lockstepped) -> N
     gated = bank.connections()
     with bank.in_lockstep(), gated.transaction() as conn:
         conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 9")
-        prepared = gated._lockstep.ship(conn)
+        prepared = gated._lockstep.ship(SyncLink(conn))
         assert prepared is not None
         wait_until(lambda: _age(bank) > 2.0, lambda: f"{_age(bank)} s")
         assert bank.prepared() == 1
-        gated._lockstep.undo(prepared, psycopg.errors.SerializationFailure())
+        prepared.undo(psycopg.errors.SerializationFailure())
         raise psycopg.Rollback
     gated.close()
 
