@@ -39,6 +39,8 @@ POINTS: dict[str, str] = {
     "shim.prepared": "they are prepared",
     "shim.decided": "the shared side has committed, the service side is prepared",
     "shim.settled": "both sides have committed, the application does not know",
+    "cut.decision_written": "one part of a transaction over several places has its witness, it is not prepared",
+    "cut.prepared": "one part is prepared, perhaps not the next one; the shared side has not committed",
     "inbox.handled": "a message is handled and noted, not committed",
     "inbox.committed": "a message is handled, its sender does not know",
     "tcc.begun": "the log has the transaction, nothing is tried",

@@ -91,7 +91,7 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def new_database(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
     """``new_database(16, Side.SHARED)``: an empty database on that server, dropped after the test."""
-    yield from _new_databases(servers)
+    yield from new_databases(servers)
 
 
 @pytest.fixture
@@ -103,11 +103,11 @@ def pair(new_database: Callable[[int, Side], Database]) -> Databases:
 @pytest.fixture(scope="module")
 def module_pair(servers: Callable[[int], Server]) -> Iterator[Databases]:
     """One :func:`pair` for all tests of a module, which must not mind each other."""
-    for make in _new_databases(servers):
+    for make in new_databases(servers):
         yield Databases(make(16, Side.SHARED), make(18, Side.SERVICE))
 
 
-def _new_databases(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
+def new_databases(servers: Callable[[int], Server]) -> Iterator[Callable[[int, Side], Database]]:
     made: list[tuple[Server, str]] = []
 
     def make(major: int, side: Side) -> Database:

@@ -61,7 +61,8 @@ class LockstepKeeper:
                 with self._databases.service.connect(f"lockstep/{name}") as service:
                     self._reached_s = time.monotonic()
                     while not self._stop.wait(TICK_S):
-                        if self._at_work.is_set() and findings.is_used(service, name):
+                        if self._at_work.is_set():
+                            self._end_orphans(shared, service)
                             self._look(shared, service)
                         self._reached_s = time.monotonic()
             except (psycopg.OperationalError, DatabaseUnreachable):
@@ -78,12 +79,18 @@ class LockstepKeeper:
             self._as_driver(lambda run: phase.leave(run, f"the service side was away for {limit_s:g} s"))
             _log.error("context %s: left lockstep: the service side is away", self._context.name)
 
-    def _look(self, shared: Connection, service: Connection) -> None:
+    def _end_orphans(self, shared: Connection, service: Connection) -> None:
+        """Also without lockstep: a transaction over several places is prepared in the same way."""
         name = self._context.name
         found = recover(shared, service, name, min_age_s=ORPHAN_S)
         for gid in found.undecided:
             _log.error("context %s: %s was prepared for another server: carveout doctor %s", name, gid, name)
         forget(shared, service, name)
+
+    def _look(self, shared: Connection, service: Connection) -> None:
+        name = self._context.name
+        if not findings.is_used(service, name):
+            return
         differ = findings.unrepaired(service, name)
         if not differ or self._context.options.lockstep_tolerance != "none":
             return

@@ -89,6 +89,8 @@ def forget(shared: Connection, service: Connection, context: str) -> int:
         "SELECT gid FROM carveout.lockstep_decision WHERE context = %s AND decided_at < now() - interval '10 s'"
         " LIMIT 10000", (context,)
     )]  # fmt: skip
+    if not decided:
+        return 0
     prepared = {gid for (gid,) in service.execute("SELECT gid FROM pg_prepared_xacts")}
     over = [gid for gid in decided if gid not in prepared]
     shared.execute("DELETE FROM carveout.lockstep_decision WHERE gid = ANY (%s)", (over,))

@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from contexts.names import Side
+from migrator.shims.across import Across
 from migrator.shims.engine import Passing, libpq_url
 from migrator.shims.gate import Gatekeeper
 from migrator.shims.link import Driver, Link, Rows
+from migrator.shims.places import Moving, Places
+from migrator.shims.routing import RoutedSession
 
 
 def gated_async_engine(
@@ -35,6 +39,29 @@ def gated_async_engine(
     engine = create_async_engine("postgresql+psycopg_async://", **options)
     Passing(Gatekeeper(context, wait_limit_s, first), plain, wait_limit_s, AsyncDriver()).listen(engine.sync_engine)
     return engine
+
+
+class RoutedAsyncSessions(async_sessionmaker[AsyncSession]):
+    """As :class:`migrator.shims.routing.RoutedSessions`, for :class:`~sqlalchemy.ext.asyncio.AsyncSession`."""
+
+    def __init__(
+        self,
+        shared: str,
+        contexts: Mapping[str, Moving],
+        *,
+        across: Across | str = Across.REFUSE,
+        wait_limit_s: float = 10.0,
+        **options: Any,
+    ) -> None:
+        def make() -> Engine:
+            return create_async_engine("postgresql+psycopg_async://", **options).sync_engine
+
+        self.places = Places(shared, contexts, wait_limit_s, make, AsyncDriver())
+        super().__init__(sync_session_class=RoutedSession, places=self.places, across=Across(across))
+
+    async def dispose(self) -> None:
+        """Close all connections that no session uses."""
+        await greenlet_spawn(self.places.dispose)
 
 
 class AsyncDriver(Driver):

@@ -38,7 +38,7 @@ from cdc.worker.stream import Stream
 from contexts.catalog import Table, read_tables
 from contexts.databases import Connection, Database
 from contexts.model import Options, Side, TableName
-from tests.conftest import _new_databases
+from tests.conftest import new_databases
 from tests.kafka.moving import api
 from tests.stream.shapes import BY_NAME, SCHEMA, SHAPES, TYPES_SQL, Shape
 from tests.stream.sides import run
@@ -105,7 +105,7 @@ def described(conn: Connection) -> dict[TableName, Table]:
 
 @pytest.fixture(scope="module")
 def databases(servers: Any) -> Iterator[Callable[[int, Side], Database]]:
-    yield from _new_databases(servers)
+    yield from new_databases(servers)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "inbox": "outbox/test_inbox.py",
     "lockstep": "lockstep/test_crashes.py",
     "shim": "lockstep/test_crashes.py",
+    "cut": "lockstep/test_across.py",
 }
 
 

@@ -13,7 +13,8 @@ from carveout import shims
 
 HEAVY = {"alembic", "click", "pydantic", "kafka", "great_expectations", "rich", "cdc", "validations"}
 PSYCOPG = ["Side", "GatedConnections", "GateClosed", "LockstepRefused", "CarveoutError"]
-SQLALCHEMY = [*PSYCOPG, "NotGated", "Reads", "Shadow", "gated_async_engine", "gated_engine"]
+ROUTED = ["CutRefused", "Elsewhere", "Moving", "RoutedAsyncSessions", "RoutedSessions"]
+SQLALCHEMY = [*PSYCOPG, *ROUTED, "NotGated", "Reads", "Shadow", "gated_async_engine", "gated_engine"]
 
 
 @pytest.mark.parametrize(("names", "absent"), [(PSYCOPG, HEAVY | {"sqlalchemy"}), (SQLALCHEMY, HEAVY)])

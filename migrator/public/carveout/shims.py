@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from contexts.errors import CarveoutError
     from contexts.names import Side
-    from migrator.shims.aio import gated_async_engine
+    from migrator.shims.across import CutRefused
+    from migrator.shims.aio import RoutedAsyncSessions, gated_async_engine
     from migrator.shims.direct import GatedConnections
     from migrator.shims.engine import NotGated, gated_engine
     from migrator.shims.gate import GateClosed
     from migrator.shims.lockstep import LockstepRefused
+    from migrator.shims.places import Elsewhere, Moving
     from migrator.shims.reads import Reads
+    from migrator.shims.routing import RoutedSessions
     from migrator.shims.shadow import Shadow
 
 __all__ = [
     "CarveoutError",
+    "CutRefused",
+    "Elsewhere",
     "GateClosed",
     "GatedConnections",
     "LockstepRefused",
+    "Moving",
     "NotGated",
     "Reads",
+    "RoutedAsyncSessions",
+    "RoutedSessions",
     "Shadow",
     "Side",
     "gated_async_engine",
@@ -33,11 +41,16 @@ __all__ = [
 ]
 _HOMES = {
     "CarveoutError": "contexts.errors",
+    "CutRefused": "migrator.shims.across",
+    "Elsewhere": "migrator.shims.places",
     "GateClosed": "migrator.shims.gate",
     "GatedConnections": "migrator.shims.direct",
     "LockstepRefused": "migrator.shims.lockstep",
+    "Moving": "migrator.shims.places",
     "NotGated": "migrator.shims.engine",
     "Reads": "migrator.shims.reads",
+    "RoutedAsyncSessions": "migrator.shims.aio",
+    "RoutedSessions": "migrator.shims.routing",
     "Shadow": "migrator.shims.shadow",
     "Side": "contexts.names",
     "gated_async_engine": "migrator.shims.aio",
