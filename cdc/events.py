@@ -151,6 +151,8 @@ class Transaction:
     #: ``end_lsn`` is 0, and ``size`` and ``bytes`` count what has come, until this has returned or the changes are
     #: exhausted. Then its packed form may hold messages.
     await_whole: Callable[[], None] | None = None
+    #: No logical message is among the changes, which are in memory: nothing has to be looked at before it is written.
+    only_rows: bool = False
 
 
 @dataclass(slots=True)

@@ -140,8 +140,11 @@ class Applier:
             if self._tap:
                 self._tap.begin(transaction)
             # Those who look at every change want its values; everybody else is spared them.
-            if transaction.packed and not self._watch and not self._audit.in_lockstep:
+            looks = self._watch or self._audit.in_lockstep
+            if transaction.packed and not looks:
                 self._collect_packed(transaction, transaction.packed())
+            elif transaction.only_rows and not looks and not self._tap:
+                self._collector.add_rows(transaction.changes, transaction.bytes)
             else:
                 self._collect(transaction)
             self._batch.add(transaction)
@@ -312,7 +315,7 @@ class Applier:
 
 
 def _connect(database: Database, context: str) -> Connection:
-    conn = database.connect(f"apply {context}", autocommit=False, **_SESSION)
+    conn = database.connect(position.session_name(context), autocommit=False, **_SESSION)
     try:
         # Not at login: there a missing right looks like an unreachable server.
         conn.execute("SET session_replication_role = replica")

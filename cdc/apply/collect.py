@@ -62,6 +62,18 @@ class Collector:
         if not is_large:
             self._bytes += int(total_bytes)
 
+    def add_rows(self, changes: Iterable[Change], total_bytes: float) -> None:
+        """The same for changes among which there are no messages, and at which nobody looks."""
+        is_large = total_bytes > self._max_bytes
+        source = iter(changes)
+        while some := list(islice(source, _SLICE)):
+            for _ in self._collect(some):
+                raise AssertionError("a message among rows")
+            if self._is_full(len(some), sum(map(_weight, some)) if is_large else 0):
+                self.flush_ahead()
+        if not is_large:
+            self._bytes += int(total_bytes)
+
     def add_packed(self, packed: Packed, total_bytes: float) -> Iterator[Message]:
         """The same for changes in their packed form."""
         is_large = total_bytes > self._max_bytes

@@ -171,6 +171,7 @@ def config(
         "unavailable.value.placeholder": placeholder or f"__carveout_unchanged_{secrets.token_hex(16)}",
         "heartbeat.interval.ms": str(heartbeat_ms),
         "heartbeat.action.query": beat,
+        "notification.sink.topic.name": names.topic,
         "transforms": "one",
         "transforms.one.type": "org.apache.kafka.connect.transforms.RegexRouter",
         "transforms.one.regex": ".*",

@@ -82,6 +82,8 @@ RULES: tuple[Rule, ...] = (
          ""),
     Rule("extended.headers.enabled", "true", "a restart of the connector inside a transaction, after which it may have "
          "left out rows, would not be noticed", "true"),
+    Rule("notification.enabled.channels", "sink", "a restart of the connector between the last rows of a transaction "
+         "and its end, after which rows may be missing, would not be noticed", "", ("sink,log", "log,sink")),
     Rule("exactly.once.support", "required", "after a crash, events would be in the topic twice", "requested"),
     Rule("table.include.list", "", _FILTER, ""),
     Rule("table.exclude.list", "", _FILTER, ""),

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _SENT_AGAIN_WITHIN = 1_000
 _FETCH_BYTES = 4 << 20
 _PROOF_TIMEOUT_S = 30.0
-_RECORDS_PER_POLL = 500
+_RECORDS_PER_POLL = 2_000
 
 
 class TablesChanged(CarveoutError):

@@ -7,10 +7,18 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from contexts.errors import StreamStopped
 from contexts.model import TableName
+
+try:
+    from orjson import loads as _loads
+except ImportError:
+
+    def _loads(text: bytes | memoryview) -> Any:
+        return json.loads(bytes(text))
+
 
 Fields = tuple[Mapping[str, Any], ...]
 Headers = Iterable[tuple[str, bytes | None]]
@@ -18,15 +26,14 @@ NEW_KEY: Final = "__debezium.newkey"
 OLD_KEY: Final = "__debezium.oldkey"
 RUN_ID: Final = "__debezium.context.runId"
 _SEPARATOR = b',"payload":'
-_PREFIXES_KEPT = 256
+_SCHEMAS_KEPT = 256
 
 
 class Undecodable(StreamStopped):
     """An event that cannot be read without guessing: nothing after it is read either."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where an event comes from (the ``source`` block)."""
 
     table: TableName
@@ -40,8 +47,7 @@ class Source:
     time_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An event's place in its transaction (the ``transaction`` block)."""
 
     xid: int
@@ -49,8 +55,7 @@ class Place:
     total_order: int
 
 
-@dataclass(frozen=True, slots=True)
-class RowEvent:
+class RowEvent(NamedTuple):
     """An inserted, updated, deleted or (``op == "r"``) read row, still in JSON."""
 
     op: str
@@ -101,19 +106,27 @@ class Boundary:
     count: int
 
 
+class Started:
+    """The connector was started here: what it sends from now on may not follow what came before."""
+
+
 class Nothing:
     """A record without meaning of its own: a tombstone or a heartbeat."""
 
 
+_ROW_OPS: Final = frozenset("cudr")
+STARTED: Final = Started()
 NOTHING: Final = Nothing()
-Record = RowEvent | TruncateEvent | MessageEvent | Boundary | Nothing
+Record = RowEvent | TruncateEvent | MessageEvent | Boundary | Started | Nothing
 
 
 class Envelopes:
     """Parses records; keeps the schemas that it has seen, so each is parsed once and not per event."""
 
     def __init__(self) -> None:
-        self._schemas: dict[bytes, Fields | None] = {}
+        #: By where its payload begins: a schema's bytes, and the fields of its rows.
+        self._schemas: dict[int, tuple[bytes, Fields | None]] = {}
+        self._last = 0
 
     def parse(self, value: bytes | None, headers: Headers = ()) -> Record:
         """What a record says.
@@ -132,30 +145,43 @@ class Envelopes:
 
     def _split(self, value: bytes) -> tuple[Fields | None, Any]:
         if not value.startswith(b'{"schema":'):
-            return None, json.loads(value)
+            return None, _loads(value)
         # The converter writes the schema first; equal schemas are equal bytes, and most of an event's size.
-        at = value.find(_SEPARATOR)
-        while at > 0:
-            if (prefix := value[:at]) in self._schemas:
-                return self._schemas[prefix], json.loads(value[at + len(_SEPARATOR) : -1])
-            at = value.find(_SEPARATOR, at + 1)
-        whole = json.loads(value)
+        if (known := self._known(value, self._last)) is None:
+            at = value.find(_SEPARATOR)
+            while at > 0 and (known := self._known(value, at)) is None:
+                at = value.find(_SEPARATOR, at + 1)
+        if known is not None:
+            self._last = len(known[0])
+            return known[1], _loads(memoryview(value)[self._last + len(_SEPARATOR) : -1])
+        whole = _loads(value)
         fields = _row_fields(whole["schema"])
         self._remember(value, fields)
         return fields, whole["payload"]
+
+    def _known(self, value: bytes, at: int) -> tuple[bytes, Fields | None] | None:
+        known = self._schemas.get(at)
+        if known is not None and value.startswith(_SEPARATOR, at) and value.startswith(known[0]):
+            return known
+        return None
 
     def _remember(self, value: bytes, fields: Fields | None) -> None:
         text = value.decode()
         _, end = json.JSONDecoder().raw_decode(text, len('{"schema":'))
         prefix = text[:end].encode()
         if value.startswith(_SEPARATOR, len(prefix)):
-            if len(self._schemas) >= _PREFIXES_KEPT:
+            if len(self._schemas) >= _SCHEMAS_KEPT:
                 self._schemas.clear()
-            self._schemas[prefix] = fields
+            self._schemas[len(prefix)] = prefix, fields
 
 
 def _record(payload: Any, fields: Fields | None, headers: Mapping[str, bytes | None], size: int) -> Record:
     run = headers.get(RUN_ID) or b""
+    if (op := payload.get("op")) in _ROW_OPS:
+        return RowEvent(
+            op, _source(payload["source"]), _place(payload), payload.get("before"), payload.get("after"),
+            fields, NEW_KEY in headers, OLD_KEY in headers, run, size,
+        )  # fmt: skip
     match payload:
         case {"op": "m", "message": message}:
             return MessageEvent(
@@ -163,26 +189,31 @@ def _record(payload: Any, fields: Fields | None, headers: Mapping[str, bytes | N
             )
         case {"op": "t"}:
             return TruncateEvent(_source(payload["source"]), _place(payload), run, size)
-        case {"op": "c" | "u" | "d" | "r" as op}:
-            return RowEvent(
-                op, _source(payload["source"]), _place(payload), payload.get("before"), payload.get("after"),
-                fields, NEW_KEY in headers, OLD_KEY in headers, run, size,
-            )  # fmt: skip
         case {"status": "BEGIN" | "END" as status, "id": str(identity)}:
             xid, lsn = identity.split(":")
             return Boundary(status == "END", int(xid), int(lsn), payload.get("event_count") or 0)
         case {"ts_ms": int()} if len(payload) == 1:
             return NOTHING
-    raise ValueError("unknown shape")
+        case {"aggregate_type": str(about), "type": str()}:  # a notification: each start skips or takes a snapshot
+            return STARTED if about == "Initial Snapshot" else NOTHING
+        case _:
+            raise ValueError("unknown shape")
 
 
 def _source(block: Mapping[str, Any]) -> Source:
-    sequence = json.loads(block["sequence"]) if block.get("sequence") else [None, None]
-    time_us = block["ts_us"] if block.get("ts_us") is not None else block["ts_ms"] * 1000
+    time_us = block.get("ts_us")
     return Source(
-        TableName(block["schema"], block["table"]), block["lsn"], block["txId"],
-        int(sequence[0]) if sequence[0] else None, time_us,
+        TableName(block["schema"], block["table"]), block["lsn"], block["txId"], _last_commit(block.get("sequence")),
+        block["ts_ms"] * 1000 if time_us is None else time_us,
     )  # fmt: skip
+
+
+def _last_commit(sequence: str | None) -> int | None:
+    """The first of the two numbers, which are texts in a JSON array in a text."""
+    if not sequence:
+        return None
+    first = sequence[1:-1].partition(",")[0]
+    return None if first == "null" else int(first.strip('"'))
 
 
 def _place(payload: Mapping[str, Any]) -> Place | None:

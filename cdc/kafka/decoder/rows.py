@@ -36,8 +36,15 @@ class TableDecoder:
         self.relation = Relation(table.oid, table.name, table.replica_identity, tuple(columns))
         refused = {c.name for c, one in zip(self._columns, self._codecs, strict=True) if isinstance(one, Refusal)}
         self._needed = self._names - refused
+        #: Name and decoder of each column, and what stands for an unchanged value; None where a column was refused.
+        self._plan = None if refused else [(c.name, one.decode) for c, one in self._readable()]
+        self._markers = [(c.name, one.marker) for c, one in self._readable() if one.toastable]
         #: The fields that were compared last; the parser keeps one object per schema.
         self._checked: object = None
+
+    def _readable(self) -> list[tuple[Column, Codec]]:
+        pairs = zip(self._columns, self._codecs, strict=True)
+        return [(column, one) for column, one in pairs if isinstance(one, Codec)]
 
     def insert(self, event: RowEvent) -> Insert:
         """A new row, from the stream or from a snapshot."""
@@ -76,13 +83,28 @@ class TableDecoder:
 
     def _whole(self, event: RowEvent, image: Mapping[str, Any]) -> Row:
         self._check(event, image)
-        return [self._value(i, image, False) for i in range(len(self._columns))]
+        return self._row(image, may_be_unchanged=False)
 
     def _new(self, event: RowEvent, *, may_be_unchanged: bool) -> Row:
         if event.after is None:
             raise self._undecodable("an event without the new row", "")
         self._check(event, event.after)
-        return [self._value(i, event.after, may_be_unchanged) for i in range(len(self._columns))]
+        return self._row(event.after, may_be_unchanged=may_be_unchanged)
+
+    def _row(self, image: Mapping[str, Any], *, may_be_unchanged: bool) -> Row:
+        if self._plan is not None and not (may_be_unchanged and self._holds_marker(image)):
+            try:
+                return [None if (value := image[name]) is None else decode(value) for name, decode in self._plan]
+            except (ValueError, KeyError, TypeError, OverflowError):
+                pass  # below it is told of which column
+        return [self._value(i, image, may_be_unchanged) for i in range(len(self._columns))]
+
+    def _holds_marker(self, image: Mapping[str, Any]) -> bool:
+        for name, marker in self._markers:
+            value = image[name]
+            if value is None if marker is Unset.MARKER else value == marker:
+                return True
+        return False
 
     def _value(self, index: int, image: Mapping[str, Any], may_be_unchanged: bool) -> Value:
         column, one = self._columns[index], self._codecs[index]
@@ -107,6 +129,8 @@ class TableDecoder:
         if event.fields is not None and event.fields is not self._checked:
             self._check_fields(event.fields)
             self._checked = event.fields
+        if image.keys() == self._names:
+            return
         if missing := self._needed - image.keys():
             raise self._mismatch(f"column {sorted(missing)[0]} is not in the event")
         if unknown := image.keys() - self._names - self._generated:

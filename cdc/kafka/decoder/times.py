@@ -20,6 +20,8 @@ _INFINITE_DAYS = {-2_147_472_692: b"infinity", -2_147_472_691: b"-infinity",
                   -622_191_234: b"infinity", -625_821_272: b"-infinity"}  # fmt: skip
 _INFINITE_US = {9_223_372_036_825_200_000: b"infinity", -9_223_372_036_832_400_000: b"-infinity"}
 _ZONED = re.compile(r"([+-]?[0-9]{4,})-([0-9]{2})-([0-9]{2})T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:\.([0-9]{1,9}))?Z")
+#: The same in the years 0001 to 9999, with a fraction that is written as it comes.
+_PLAINLY_ZONED = re.compile(r"((?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{0,5}[1-9])?)Z")
 _INTERVAL = re.compile(r"P(-?\d+)Y(-?\d+)M(-?\d+)DT(-?\d+)H(-?\d+)M(-?)(\d+)(?:\.(\d{1,6}))?S")
 _MAX_YEAR = 294_276
 
@@ -64,6 +66,8 @@ def timestamp(unit_us: int, value: object) -> bytes:
 
 def timestamptz(text: object) -> bytes:
     """A timestamp with zone from ISO 8601 in UTC, with a signed astronomical year outside 0000-9999."""
+    if isinstance(text, str) and (plain := _PLAINLY_ZONED.fullmatch(text)):
+        return f"{plain[1]} {plain[2]}+00".encode()
     if text in ("infinity", "-infinity"):
         return str(text).encode()
     found = _ZONED.fullmatch(text) if isinstance(text, str) else None

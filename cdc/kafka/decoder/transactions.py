@@ -6,7 +6,9 @@ is the last byte of the record: for every L that is the boundary of a record, ``
 
 Debezium may send a transaction again after a crash; its ``end_lsn`` then is not beyond the last one's, and it is
 dropped whole. A connector that was restarted *inside* a transaction may have left out rows (rows of one COPY or
-multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show. Such a
+multi-row INSERT share an LSN, and it goes on after that LSN), in a way that its own counts do not show. It is told by
+the run that its events name, and by the notification that the connector sends when it starts, which alone stands
+between the last rows and an END that came later. Such a
 transaction is given out only once it has come again from its beginning, which the positions of its events prove;
 until then :attr:`Decoder.is_broken`, and everything is passed over.
 
@@ -29,6 +31,7 @@ from cdc.kafka.decoder.envelope import (
     Nothing,
     Record,
     RowEvent,
+    Started,
     TruncateEvent,
     Undecodable,
 )
@@ -39,6 +42,8 @@ from contexts.errors import SchemaMismatch
 from contexts.model import TableName
 
 log = logging.getLogger(__name__)
+#: A transaction that was set back so often, and still is not whole, never will be.
+_MOST_BREAKS = 5
 _REPAIR = "the stream cannot be had from here on: carveout abort, carveout prepare, and copy anew"
 
 
@@ -57,11 +62,16 @@ class _Open:
     #: A changed key's first half.
     left: RowEvent | None = None
     only_heartbeats: bool = True
+    has_messages: bool = False
+    #: The connector was started since: it has to begin the transaction anew.
+    is_cut: bool = False
     #: Whether the connector knew of a commit before this transaction: one that began without its place does not.
     knew_before: bool = True
     #: Positions of the events, and of those that came before it was broken off and sent again.
     lsns: list[int | None] = field(default_factory=list)
     before: list[int | None] = field(default_factory=list)
+    #: How often it was broken off.
+    breaks: int = 0
 
 
 class Decoder:
@@ -102,6 +112,10 @@ class Decoder:
             return None
         match event:
             case Nothing():
+                return None
+            case Started():
+                if self._open is not None:
+                    self._open.is_cut = True
                 return None
             case Boundary(is_end=False):
                 self._begin(event)
@@ -146,23 +160,32 @@ class Decoder:
     def _break(self, inside: _Open) -> None:
         log.warning("the connector was restarted inside transaction %d", inside.xid)
         inside.before = max(inside.before, inside.lsns, key=len)
+        inside.breaks += 1
+        if inside.breaks > _MOST_BREAKS:
+            raise _stopped(f"transaction {inside.xid} came {inside.breaks} times, and never whole")
         self._open, self._broken = None, inside
 
     def _begin(self, event: Boundary) -> None:
-        before: list[int | None] = []
-        if self._open is not None:
-            if self._open.xid != event.xid:
-                self._break(self._open)
-                return
-            before = max(self._open.before, self._open.lsns, key=len)
-        self._open = _Open(event.xid, before=before)
+        former, self._open = self._open, _Open(event.xid)
+        if former is None:
+            return
+        if former.xid != event.xid:
+            self._break(former)
+            return
+        self._open.before = max(former.before, former.lsns, key=len)
+        self._open.breaks = former.breaks
 
     def _end(self, event: Boundary, ordinal: int) -> Event | None:
         done, self._open = self._open, None
         if done is None or done.xid != event.xid:
             raise _stopped(f"the end of transaction {event.xid} came without its beginning")
-        if done.count != event.count or done.left is not None or done.count < len(done.before):
+        differs = done.count != event.count or done.left is not None
+        if differs and not done.before:
             raise _stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
+        # Cut: its count is that of the rows that were sent before, whatever was left out since.
+        if done.is_cut or differs or done.count < len(done.before):
+            self._break(done)
+            return None
         known, self._is_continued = self._is_continued, True
         if event.lsn <= self.end_lsn:
             log.info("transaction %d was sent again and is dropped", event.xid)
@@ -173,14 +196,16 @@ class Decoder:
         if done.only_heartbeats:
             return Idle(event.lsn, ordinal)
         return Transaction(
-            done.xid, event.lsn - 1, event.lsn, done.time_us, done.changes, len(done.changes), done.bytes, ordinal
-        )
+            done.xid, event.lsn - 1, event.lsn, done.time_us, done.changes, len(done.changes), done.bytes, ordinal,
+            only_rows=not done.has_messages,
+        )  # fmt: skip
 
     def _enter(self, event: RowEvent | TruncateEvent | MessageEvent) -> _Open | None:
         """The open transaction, after checking that ``event`` is its next one; None where it is broken off."""
         inside, place = self._open, event.place
         # Messages carry no run.
-        if inside is not None and event.run and inside.run and event.run != inside.run:
+        is_other = inside is not None and event.run and inside.run and event.run != inside.run
+        if inside is not None and (is_other or inside.is_cut):
             self._break(inside)
             return None
         if place is None or inside is None or place.xid != inside.xid:
@@ -238,6 +263,7 @@ class Decoder:
                 return None
             inside.only_heartbeats &= event.prefix == HEARTBEAT_PREFIX
             inside.truncate_lsn = None
+            inside.has_messages = True
             inside.changes.append(Message(event.prefix, event.content, lsn))
             return None
         # Outside of transactions messages are sent when the log is read past them: all commits before it are here.
