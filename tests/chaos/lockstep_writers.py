@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing as mp
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, exc, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, Identity, exc, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from contexts.model import Side
 from migrator.shims.direct import GatedConnections
@@ -19,7 +21,7 @@ from migrator.shims.engine import gated_engine
 from migrator.shims.gate import GateClosed, Gatekeeper
 from migrator.shims.lockstep import LockstepRefused, Prepared
 
-ACCOUNTS = 200
+ACCOUNTS = 1000
 #: Refused wholly, and tried again: what an application does with them.
 AGAIN = (GateClosed, LockstepRefused, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure,
          psycopg.errors.ReadOnlySqlTransaction, exc.DBAPIError)  # fmt: skip
@@ -44,22 +46,22 @@ def counters() -> Counters:
     return Counters(context.Value("q", 0), context.Value("q", 0), context.Value("q", 0), context.Event())
 
 
-def start(number: int, urls: dict[Side, str], transactions: int, shared: Counters, mutant: str) -> Any:
-    """One process that pays ``transactions`` times."""
-    arguments = (number, urls, transactions, shared, mutant)
+def start(number: int, urls: dict[Side, str], shared: Counters, mutant: str) -> Any:
+    """One process that pays until it is told to stop."""
+    arguments = (number, urls, shared, mutant)
     process = mp.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _main(number: int, urls: dict[Side, str], transactions: int, shared: Counters, mutant: str) -> None:
+def _main(number: int, urls: dict[Side, str], shared: Counters, mutant: str) -> None:
     _count_dual(shared.dual)
     if mutant == "no gate":
         _drop_the_gate()
     rng = random.Random(number)
     engine = gated_engine("bank", urls, pool_size=1)
     gated = GatedConnections("bank", {side: lambda side=side: psycopg.connect(urls[side]) for side in Side})  # type: ignore[misc]
-    for n in range(transactions):
+    for n in itertools.count():
         if shared.stop.is_set():
             break
         _until_taken(rng, engine, gated, f"p{number}-{n}", shared)
@@ -71,7 +73,7 @@ def _main(number: int, urls: dict[Side, str], transactions: int, shared: Counter
 def _until_taken(rng: random.Random, engine: Engine, gated: GatedConnections, memo: str, shared: Counters) -> None:
     while True:
         try:
-            rng.choice((_session, _core, _raw, _raw))(rng, engine, gated, memo)
+            rng.choice((_session, _orm, _core, _raw, _raw))(rng, engine, gated, memo)
             return
         except AGAIN as error:
             if isinstance(getattr(error, "orig", error), psycopg.errors.ReadOnlySqlTransaction):
@@ -92,6 +94,39 @@ def _session(rng: random.Random, engine: Engine, _gated: GatedConnections, memo:
         _pay(rng, _bound(session.execute), memo)
 
 
+class Base(DeclarativeBase):
+    """The bank's tables as the ORM maps them."""
+
+
+class Account(Base):
+    """One account."""
+
+    __tablename__ = "account"
+    __table_args__ = {"schema": "bank"}  # noqa: RUF012
+    id: Mapped[int] = mapped_column(primary_key=True)
+    balance: Mapped[Decimal]
+
+
+class Entry(Base):
+    """One entry."""
+
+    __tablename__ = "entry"
+    __table_args__ = {"schema": "bank"}  # noqa: RUF012
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    account: Mapped[int]
+    amount: Mapped[Decimal]
+    memo: Mapped[str]
+
+
+def _orm(rng: random.Random, engine: Engine, _gated: GatedConnections, memo: str) -> None:
+    first, second = sorted(rng.sample(range(1, ACCOUNTS + 1), 2))
+    amount = Decimal(rng.randrange(1, 500)) / 100
+    with Session(engine) as session, session.begin():
+        for number, signed in ((first, amount), (second, -amount)):
+            session.get_one(Account, number, with_for_update=True).balance += signed
+            session.add(Entry(account=number, amount=signed, memo=memo))
+
+
 def _core(rng: random.Random, engine: Engine, _gated: GatedConnections, memo: str) -> None:
     with engine.begin() as connection:
         _pay(rng, _bound(connection.execute), memo)
@@ -109,8 +144,9 @@ def _raw(rng: random.Random, _engine: Engine, gated: GatedConnections, memo: str
                 for _ in range(10):
                     copy.write_row((1 + rng.randrange(ACCOUNTS), 0, f"copied with {memo}"))
         elif also == 1:
-            conn.execute("DELETE FROM bank.entry WHERE id IN (SELECT id FROM bank.entry WHERE amount = 0 LIMIT 5"
-                         " FOR UPDATE SKIP LOCKED)")  # fmt: skip
+            conn.execute("DELETE FROM bank.entry WHERE id IN (SELECT id FROM bank.entry WHERE amount = 0 AND id >="
+                         " (SELECT max(id) * %s FROM bank.entry)::bigint ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED)",
+                         (rng.random(),))  # fmt: skip
         elif also == 2:
             with suppress(psycopg.errors.DivisionByZero), conn.transaction():
                 conn.execute("UPDATE bank.account SET balance = balance / 0 WHERE id = 1")
