@@ -18,3 +18,8 @@ def slot_name(stream: StreamId) -> str:
 def barrier_slot_name(context: str, number: int) -> str:
     """A temporary slot that exists to export one snapshot."""
     return f"carveout_{context}_barrier_{number}"
+
+
+def gate_name(context: str) -> str:
+    """The qualified name of the table whose lock new transactions of applications wait for, on either side."""
+    return f"carveout.gate_{context}"

@@ -1,4 +1,7 @@
-"""Asks the worker for barriers, and keeps their snapshots alive on sessions of our own."""
+"""Asks the worker for barriers, and keeps their snapshots alive on sessions of our own.
+
+While applications write both sides the worker answers that it only audits: then the barrier is taken without it.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,28 @@ from typing import Any, TypeVar
 
 from psycopg import sql
 
+from cdc.lsn import format_lsn
+from cdc.state import position
+from cdc.worker.signals import NoBarrier
 from contexts.databases import Connection, Databases
 from contexts.errors import CarveoutError, RefusedError
 from contexts.model import Context
 from migrator.control import intents, locks, migrations
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
+from migrator.lockstep import agreed
+from migrator.lockstep.agreed import HoldOver, NotInLockstep
 from validations.barrier import Barrier, Barriers, Snapshot
+from validations.history.tables import versioned
 from validations.snapshots import Rewritten, enter
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0
 #: What a member of a group needs to take over, beside the time in which the silent one is missed.
 TAKEOVER_S = 10.0
-_TRIES = 5  # of barriers, where an application truncates its tables
+_TRIES = 5  # of barriers, where an application truncates its tables, or lockstep begins and ends
+_PAUSE_S = 0.5
+_LOOK_S = 0.05
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -32,6 +43,16 @@ class BarrierFailed(CarveoutError):
     """The worker could not make a barrier."""
 
     transient = True
+
+
+class InLockstep(CarveoutError):
+    """The worker only audits: it cannot hold still what applications write to both sides."""
+
+    transient = True
+
+
+class _Again(BarrierFailed):
+    """A switch held the gate closed."""
 
 
 class WorkerBarriers:
@@ -55,7 +76,49 @@ class WorkerBarriers:
         :raises RefusedError: no worker runs.
         :raises BarrierFailed: running transactions did not end in time, or the worker stopped.
         :raises SnapshotGone: the worker ended just after its answer.
+        :raises NoAgreement: in lockstep, and transactions stay prepared on the service side.
+        :raises InLockstep: the context is in lockstep, and ``hold_s`` was wanted.
         """
+        with ExitStack() as stack:
+            yield self._entered(stack)
+
+    def _entered(self, stack: ExitStack) -> Barrier:
+        """In the phase that is on; it may change between two looks."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                try:
+                    return stack.enter_context(self._of_the_stream())
+                except InLockstep:
+                    if self._payload["hold_s"]:
+                        raise
+                    found = stack.enter_context(agreed.barrier(self._context, self._databases))
+                    self._await_versions(found)
+                    return found
+            except (NotInLockstep, HoldOver, _Again) as error:
+                if not tries_left:
+                    raise
+                _log.info("%s", error)
+                time.sleep(_PAUSE_S)
+        raise AssertionError("the last try returns or raises")
+
+    def _await_versions(self, barrier: Barrier) -> None:
+        """The rows of a moment of lockstep may be ahead of the stream, and so of the versions that it records."""
+        if not versioned(self._context):
+            return
+        deadline = time.monotonic() + self._context.options.barrier_timeout_s
+        with self._databases.shared.connect("barrier") as shared, self._databases.service.connect("barrier") as service:
+            stream = migrations.read(shared, self._context.name).stream
+            while (stored := position.read(service, stream)) is None or stored.end_lsn < barrier.lsn:
+                if time.monotonic() > deadline:
+                    raise BarrierFailed(
+                        f"context {self._context.name!r}: the versions did not come up to {format_lsn(barrier.lsn)}",
+                        unchanged="the stream goes on",
+                        next_step=f"carveout status {self._context.name}",
+                    )
+                time.sleep(_LOOK_S)
+
+    @contextmanager
+    def _of_the_stream(self) -> Iterator[Barrier]:
         with ExitStack() as stack:
             conn = stack.enter_context(self._databases.shared.connect(f"barrier/{self._context.name}"))
             conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
@@ -74,6 +137,21 @@ class WorkerBarriers:
                 yield barrier
             finally:
                 intents.answer(conn, intent, IntentState.DONE, {"lsn": barrier.lsn})
+
+    def _failed(self, result: dict[str, Any]) -> CarveoutError:
+        name, why = self._context.name, result.get("why")
+        if why == NoBarrier.IN_LOCKSTEP:
+            return InLockstep(
+                f"context {name!r} is in lockstep: the stream cannot be held",
+                unchanged="nothing was changed",
+                next_step=f"carveout status {name}",
+            )
+        kind = _Again if why == NoBarrier.AGAIN else BarrierFailed
+        return kind(
+            f"context {name!r}: no barrier: {result.get('reason')}",
+            unchanged="the stream goes on",
+            next_step=f"carveout verify {name}",
+        )
 
     def _imported(self, stack: ExitStack, conn: Connection, answer: dict[str, Any]) -> Barrier:
         side = migrations.read(conn, self._context.name).open_side
@@ -97,11 +175,7 @@ class WorkerBarriers:
             if intent.state is IntentState.ACCEPTED and intent.result:
                 return intent.result
             if intent.state is IntentState.FAILED:
-                raise BarrierFailed(
-                    f"context {self._context.name!r}: no barrier: {(intent.result or {}).get('reason')}",
-                    unchanged="the stream goes on",
-                    next_step=f"carveout verify {self._context.name}",
-                )
+                raise self._failed(intent.result or {})
             if locks.is_held(conn, self._context.name, "worker"):
                 seen = time.monotonic()
             elif time.monotonic() - seen > self._takeover_s():

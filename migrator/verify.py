@@ -85,7 +85,7 @@ def verify(context: Context, both: Databases, manner: Manner = PROOF, told: Told
     """
     with both.shared.connect("verify") as conn:
         migration = migrations.read(conn, context.name)
-    require_state(context.name, migration.state, State.STREAMING, State.SWITCHED)
+    require_state(context.name, migration.state, State.STREAMING, State.LOCKSTEP, State.SWITCHED)
     declared, declared_suites = files.load(context), suite_files.load(context)
     suites_problem = suites.prepare(declared_suites) if manner.sample_percent is None else ""
     state.install(both.service)

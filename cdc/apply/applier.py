@@ -99,9 +99,9 @@ class Applier:
         self.markers: list[Marker] = []
         with self._all_or_nothing():
             self.position = position.take(self._conn, stream, owner)
+            self._audit = Audit(self._conn, stream.context, self._writer.recent, self._watch)
             if self._watch:
-                self._watch.opened()
-            self._audit = Audit(self._conn, stream.context)
+                self._watch.opened(in_lockstep=self._audit.in_lockstep)
             self._conn.commit()
         self._batch = Batch(self.position.end_lsn)
         self._wants_values = False
@@ -120,6 +120,11 @@ class Applier:
     def fallbacks(self) -> int:
         """How often the fast path had to give way to the exact one."""
         return self._writer.fallbacks
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether applications write both sides, where the stream stands now."""
+        return self._audit.in_lockstep
 
     def is_due(self) -> bool:
         """Whether the batch should be committed now: a bound of the options is reached, or a marker waits."""
@@ -190,9 +195,9 @@ class Applier:
         with self._all_or_nothing():
             self._collector.flush()
             kill_point("apply.rows_written")
+            self._audit.settle()
             if self._watch:
                 self._watch.before_commit()
-            self._audit.settle()
             markers.store(self._conn, self._stream.context, batch.markers)
             if any(marker.kind == markers.FENCE for marker in batch.markers):
                 self._writer.recent.store(self._conn, self._stream.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -21,6 +22,8 @@ class Ledgered:
     tab: int
     key: tuple[str, ...]
     columns: tuple[str, ...]
+    #: Whether the ledger has its rows as they were before.
+    watched: bool = False
 
 
 class Places:
@@ -31,6 +34,9 @@ class Places:
         known = ledgered or Ledgered(-1, tuple(c.name for c in relation.columns if c.is_key), tuple(names))
         self.name = relation.table
         self.tab = known.tab
+        self.watched = known.watched
+        self._width = len(names)
+        self.key_names = known.key
         self._key = [names.index(name) for name in known.key]
         self._columns = [names.index(name) if name in names else None for name in known.columns]
         #: Columns of the stream that the shim does not carry yet.
@@ -53,6 +59,14 @@ class Places:
             else:
                 hashes.append(before[number] if before else ABSENT)
         return hashes
+
+    def row(self, before: Sequence[str | None]) -> Row:
+        """A row of the relation from the ledger's texts."""
+        row: Row = [ABSENT] * self._width
+        for place, value in zip(self._columns, before, strict=True):
+            if place is not None:
+                row[place] = None if value is None else value.encode()
+        return row
 
 
 def row_of(change: Insert | Update | Delete) -> Row:

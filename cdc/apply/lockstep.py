@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from cdc.apply import markers
 from cdc.apply.images import Image, Key, Ledgered, Places, row_of, rows_of
 from cdc.apply.markers import Marker
-from cdc.events import ABSENT, Change, Delete, Insert, Message, Relation, Transaction, Truncate, Update
+from cdc.apply.recent import RecentKeys
+from cdc.apply.watch import Watch
+from cdc.events import ABSENT, Change, Delete, Insert, Message, Relation, Row, Transaction, Truncate, Update
 from cdc.lsn import format_lsn
 from contexts.databases import Connection
 from contexts.errors import CarveoutError
@@ -24,6 +27,8 @@ from contexts.model import TableName
 #: Kinds of marks and markers.
 DUAL, UNSHIMMED, ENTERED, LEFT = "dual", "unshimmed", "lockstep", "lockstep_off"
 PENDING_S = 30.0
+#: Rows as they were before a transaction: their columns as text.
+Before = dict[Key, list[str | None]]
 _PAUSE_S = 0.005
 
 
@@ -58,9 +63,11 @@ class Difference:
 class Audit:
     """Belongs to one applier and its session."""
 
-    def __init__(self, conn: Connection, context: str) -> None:
+    def __init__(self, conn: Connection, context: str, recent: RecentKeys, watch: Watch | None = None) -> None:
         self._conn = conn
         self._context = context
+        self._recent = recent
+        self._watch = watch
         self._tables: dict[TableName, Ledgered] = {}
         self._open: list[Audited] = []
         self._found: list[Difference] = []
@@ -131,12 +138,14 @@ class Audit:
     def _record_row(self, audited: Audited, change: Insert | Update | Delete) -> None:
         places = self._places_of(change.relation)
         audited.names[places.tab] = places.name
+        if self._watch and places.watched:
+            self._watch.note_audited(audited.gid, change)
         if places.unknown:
             self._found.append(Difference(
                 audited.gid, audited.end_lsn, places.name, places.key_of(row_of(change)), "column", places.unknown
             ))  # fmt: skip
         if isinstance(change, Delete):
-            audited.images[places.tab, places.key_of(change.old)] = None
+            self._keep(audited, places, places.key_of(change.old), None)
             return
         key = places.tab, places.key_of(change.new, None if isinstance(change, Insert) else change.old)
         before = audited.images.get(key)
@@ -144,8 +153,12 @@ class Audit:
             old = places.tab, places.key_of(change.old)
             before = audited.images.get(old)
             if old != key:
-                audited.images[old] = None
-        audited.images[key] = places.image(change.new, before)
+                self._keep(audited, places, old[1], None)
+        self._keep(audited, places, key[1], places.image(change.new, before))
+
+    def _keep(self, audited: Audited, places: Places, key: tuple[str, ...], image: Image) -> None:
+        audited.images[places.tab, key] = image
+        self._recent.audited(places.name, places.key_names, key)
 
     def _truncated(self, audited: Audited, change: Truncate) -> None:
         for relation in change.relations:
@@ -159,6 +172,8 @@ class Audit:
             elif isinstance(change, Truncate):
                 self._truncated(Audited(f"xid {transaction.xid}", transaction.end_lsn), change)
             else:
+                if self._watch:
+                    self._watch.note(change)
                 places = self._places_of(change.relation)
                 keys = {places.key_of(row) for row in rows_of(change)}
                 self._found += [
@@ -168,7 +183,9 @@ class Audit:
 
     def _compare(self) -> None:
         wanted = {audited.gid: audited for audited in self._open if audited.images}
-        ledger = self._read_ledger(set(wanted))
+        ledger, before = self._read_ledger(set(wanted))
+        if self._watch:
+            self._watch.show_audited(lambda gid, relation, named: self._before(before.get(gid, {}), relation, named))
         for gid, audited in wanted.items():
             there = ledger.get(gid)
             if there is None:
@@ -197,9 +214,15 @@ class Audit:
         ):  # fmt: skip
             self._found.append(_difference(audited, key, "different", differing))
 
-    def _read_ledger(self, gids: set[str]) -> dict[str, dict[Key, Image]]:
-        """The ledger of the transactions; waits for those that are still prepared."""
+    def _before(self, before: Before, relation: Relation, named: Row) -> Row | None:
+        places = self._places_of(relation)
+        found = before.get((places.tab, places.key_of(named)))
+        return None if found is None else places.row(found)
+
+    def _read_ledger(self, gids: set[str]) -> tuple[dict[str, dict[Key, Image]], dict[str, Before]]:
+        """The ledger of the transactions: rows after them, rows before; waits for those that are still prepared."""
         found: dict[str, dict[Key, Image]] = {}
+        before: dict[str, Before] = {}
         deadline = time.monotonic() + PENDING_S
         while missing := sorted(gids - found.keys()):
             # Looked at first: what is committed between the two looks is in the ledger.
@@ -207,10 +230,11 @@ class Audit:
                 "SELECT gid FROM pg_prepared_xacts WHERE gid = ANY (%s)", (missing,)
             ).fetchall()
             rows = self._conn.execute(
-                "SELECT gid, tab, key, hashes FROM carveout.lockstep_ledger WHERE gid = ANY (%s)", (missing,)
+                "SELECT gid, tab, key, hashes, before FROM carveout.lockstep_ledger WHERE gid = ANY (%s)", (missing,)
             )
-            for gid, tab, key, hashes in rows:
-                found.setdefault(gid, {})[tab, tuple(key)] = hashes
+            for gid, tab, key, hashes, row in rows:
+                images: dict[Key, Any] = (found if row is None else before).setdefault(gid, {})
+                images[tab, tuple(key)] = hashes if row is None else row
             if not prepared:
                 break
             if time.monotonic() > deadline:
@@ -220,7 +244,7 @@ class Audit:
                     next_step=f"carveout doctor {self._context}",
                 )
             time.sleep(_PAUSE_S)  # COMMIT PREPARED tells nobody
-        return found
+        return found, before
 
     def _store(self) -> None:
         if self._open:
@@ -256,10 +280,13 @@ class Audit:
 
     def _read_tables(self) -> None:
         rows = self._conn.execute(
-            "SELECT table_schema, table_name, tab, key, columns FROM carveout.lockstep_table WHERE context = %s",
-            (self._context,),
-        )
-        self._tables = {TableName(s, t): Ledgered(tab, tuple(key), tuple(names)) for s, t, tab, key, names in rows}
+            "SELECT table_schema, table_name, tab, key, columns, watched FROM carveout.lockstep_table"
+            " WHERE context = %s", (self._context,)
+        )  # fmt: skip
+        self._tables = {
+            TableName(schema, table): Ledgered(tab, tuple(key), tuple(names), watched)
+            for schema, table, tab, key, names, watched in rows
+        }
         self._places = {}
 
     def _columns(self, tab: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ is what a proof from a moment ago has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from psycopg import sql
@@ -33,11 +33,18 @@ class RecentKeys:
         if not plan.is_keyed:
             return
         columns = tuple(plan.name(place) for place in plan.key)
-        kept = self._keys.setdefault((plan.relation.table, columns), {})
-        for entry in log[-LIMIT:]:
-            for key in _keys(plan, entry):
-                kept.pop(key, None)
-                kept[key] = None
+        self._add(plan.relation.table, columns, (key for entry in log[-LIMIT:] for key in _keys(plan, entry)))
+
+    def audited(self, table: TableName, columns: tuple[str, ...], key: tuple[str, ...]) -> None:
+        """Remember a key that an application has written to both sides."""
+        values = tuple(value.encode() for value in key)
+        self._add(table, columns, [values[0] if len(values) == 1 else values])
+
+    def _add(self, table: TableName, columns: tuple[str, ...], keys: Iterable[Key]) -> None:
+        kept = self._keys.setdefault((table, columns), {})
+        for key in keys:
+            kept.pop(key, None)
+            kept[key] = None
         for key in list(islice(kept, max(0, len(kept) - LIMIT))):
             del kept[key]
 

@@ -8,7 +8,7 @@ followed in memory.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,8 +70,11 @@ class Interest:
 class Observer(Protocol):
     """Looks at what passes; whatever it raises ends the applier with its batch rolled back."""
 
-    def opened(self, conn: Connection) -> None:
-        """The applier has begun; ``conn`` is its session, committed after this."""
+    def opened(self, conn: Connection, *, in_lockstep: bool) -> None:
+        """The applier has begun; ``conn`` is its session, committed after this.
+
+        :param in_lockstep: applications have written to the closed side what the stream is still to show.
+        """
 
     def interest(self, table: TableName) -> Interest | None:
         """What is watched of a declared table; None: nothing."""
@@ -121,13 +124,15 @@ class Watch:
         self._observers = observers
         self._by_relation: dict[Relation, _Watched | None] = {}
         self._pending: list[_Pending] = []
+        #: What is on the closed side already, with the name of its transaction.
+        self._audited: list[tuple[str, _Pending]] = []
         self._passing = Passing(0, 0, 0)
         self._ordinal = 0
 
-    def opened(self) -> None:
+    def opened(self, *, in_lockstep: bool) -> None:
         """The applier has begun."""
         for observer in self._observers:
-            observer.opened(self._conn)
+            observer.opened(self._conn, in_lockstep=in_lockstep)
 
     def begin(self, transaction: Transaction) -> None:
         """The changes that follow belong to ``transaction``."""
@@ -142,7 +147,18 @@ class Watch:
         """The changes as they are; each is noted when its receiver has taken it in and asks for the next one."""
         for change in changes:
             yield change
-            self._note(change)
+            self.note(change)
+
+    def note(self, change: Change) -> None:
+        """One change; where it is no message it is shown before the next write."""
+        self._pending += self._noted(change)
+
+    def note_audited(self, name: str, change: Change) -> None:
+        """One change that an application has written to both sides: it is shown by :meth:`show_audited`.
+
+        :param name: of its transaction.
+        """
+        self._audited += [(name, one) for one in self._noted(change)]
 
     def before_write(self) -> None:
         """Show what was noted."""
@@ -150,6 +166,28 @@ class Watch:
         known = self._read(pending)
         for one in pending:
             for passed in _passed(one, known[one.watched.plan]):
+                for observer in one.watched.observers:
+                    observer.see(passed)
+        for observer in self._observers:
+            observer.before_write(self._conn)
+
+    def show_audited(self, before: Callable[[str, Relation, Row], Row | None]) -> None:
+        """Show what applications have written to both sides.
+
+        :param before: the row with the key of an image, as it was before the named transaction.
+        """
+        audited, self._audited = self._audited, []
+        known: dict[tuple[str, Plan], dict[Key, Row]] = defaultdict(dict)
+        asked: set[tuple[str, Plan, Key]] = set()
+        for name, one in audited:
+            plan, rows = one.watched.plan, known[name, one.watched.plan]
+            key = _asked(one)
+            if key is not None and key not in rows and (name, plan, key) not in asked:
+                asked.add((name, plan, key))
+                assert isinstance(one.change, (Update, Delete))  # others are not asked for
+                if (row := before(name, plan.relation, _named(one.change))) is not None:
+                    rows[key] = row
+            for passed in _passed(one, rows):
                 for observer in one.watched.observers:
                     observer.see(passed)
         for observer in self._observers:
@@ -170,7 +208,7 @@ class Watch:
         for observer in self._observers:
             observer.close()
 
-    def _note(self, change: Change) -> None:
+    def _noted(self, change: Change) -> Iterator[_Pending]:
         if isinstance(change, Message):
             return
         self._ordinal += 1
@@ -179,7 +217,7 @@ class Watch:
             if relation not in self._by_relation:
                 self._by_relation[relation] = self._watched(relation)
             if (watched := self._by_relation[relation]) is not None:
-                self._pending.append(_Pending(self._passing, self._ordinal, watched, change))
+                yield _Pending(self._passing, self._ordinal, watched, change)
 
     def _watched(self, relation: Relation) -> _Watched | None:
         found = self._cursor.execute(_SQL["root"], tuple(relation.table)).fetchone()

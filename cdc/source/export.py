@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +26,8 @@ from contexts.errors import CarveoutError
 
 #: A cancelled walsender answers within milliseconds, unless the server is a standby that waits for its primary.
 _CANCEL_S: Final = 5.0
+#: Between two looks at whether waiting is in vain.
+_LOOK_S: Final = 0.25
 
 
 @dataclass
@@ -57,12 +61,19 @@ class ExportedSlot:
 
 
 def export_slot(
-    database: Database, name: str, *, temporary: bool, timeout_s: float, publication: str | None = None
+    database: Database,
+    name: str,
+    *,
+    temporary: bool,
+    timeout_s: float,
+    publication: str | None = None,
+    is_vain: Callable[[], bool] = lambda: False,
 ) -> ExportedSlot:
     """Make a slot and export its snapshot.
 
     :param temporary: the slot ends with :meth:`ExportedSlot.close`.
     :param timeout_s: how long to wait for transactions that had begun before.
+    :param is_vain: asked while it waits: whether it waits for somebody who waits for the caller.
     :param publication: what will be read through the slot; it must exist first. None: the slot is never read.
     :raises PublicationMissing: there is no such publication.
     :raises RefusedError: the slot exists already, or the server has no room or no right for it.
@@ -74,7 +85,8 @@ def export_slot(
     connection = ReplicationConnection(database, "slot")
     try:
         identity = connection.identify()
-        made = _make(connection, database, name, temporary, timeout_s)
+        connection.begin_command(creation_sql(connection.major, name, temporary=temporary))
+        made = _made(connection, database, name, timeout_s, is_vain)
     except psycopg.Error as error:
         connection.close()
         raise not_made(name, error) from error
@@ -101,11 +113,16 @@ class _Made(NamedTuple):
     snapshot: str
 
 
-def _make(connection: ReplicationConnection, database: Database, name: str, temporary: bool, timeout_s: float) -> _Made:
-    connection.begin_command(creation_sql(connection.major, name, temporary=temporary))
-    rows = connection.finish_command(timeout_s)
-    if rows is None:
-        rows = _give_up(connection, database, name, timeout_s)
+def _made(
+    connection: ReplicationConnection, database: Database, name: str, timeout_s: float, is_vain: Callable[[], bool]
+) -> _Made:
+    began = time.monotonic()
+    rows = None
+    while rows is None:
+        left_s = began + timeout_s - time.monotonic()
+        rows = connection.finish_command(max(0.0, min(left_s, _LOOK_S)))
+        if rows is None and (left_s <= _LOOK_S or is_vain()):
+            rows = _give_up(connection, database, name, time.monotonic() - began)
     ((_name, consistent_point, snapshot, *_),) = rows
     assert consistent_point is not None
     assert snapshot is not None

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from cdc.names import barrier_slot_name
+from cdc.names import barrier_slot_name, gate_name
 from cdc.source.slots import export_slot
-from cdc.worker.signals import BarrierRequest, BarrierSnapshots
+from cdc.worker.signals import BarrierRequest, BarrierSnapshots, NoBarrier
 from contexts.databases import Database
 from contexts.errors import CarveoutError
 
@@ -57,16 +57,24 @@ def make_barrier(
     """Bring the closed side to an exact position and hand both snapshots to ``request``.
 
     The caller has stopped applying; ``apply_until(L)`` must apply exactly the transactions before L, or say
-    that it was stopped.
+    that it was stopped, or has answered itself.
     None where there is no barrier; the request has been told why.
     """
-    name = barrier_slot_name(context, next(_numbers))
+    name, vain = barrier_slot_name(context, next(_numbers)), False
+
+    def is_vain() -> bool:
+        nonlocal vain
+        vain = vain or _is_closed(open_, context)
+        return vain
+
     with ExitStack() as sessions:
         try:
-            slot = sessions.enter_context(export_slot(open_, name, temporary=True, timeout_s=timeout_s))
+            slot = sessions.enter_context(
+                export_slot(open_, name, temporary=True, timeout_s=timeout_s, is_vain=is_vain)
+            )
         except CarveoutError as error:  # running transactions, no free slot: the stream itself is well
             _log.warning("context %s: no barrier: %s", context, error)
-            request.failed(error.message)
+            request.failed(error.message, NoBarrier.AGAIN if vain else NoBarrier.FAILED)
             return None
         try:
             if not apply_until(slot.consistent_point):
@@ -79,6 +87,16 @@ def make_barrier(
         if request.reached(BarrierSnapshots(slot.consistent_point, slot.snapshot, snapshot)):
             return HeldBarrier(request, sessions.pop_all())
     return None
+
+
+def _is_closed(open_: Database, context: str) -> bool:
+    """Whether somebody holds the gate closed: that is a transaction too, and it waits for what is to be applied."""
+    with open_.connect(f"barrier/{context}") as conn:
+        row = conn.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = to_regclass(%s) AND mode = 'AccessExclusiveLock'"
+            " AND granted)", (gate_name(context),)
+        ).fetchone()  # fmt: skip
+    return bool(row and row[0])
 
 
 def _export(sessions: ExitStack, closed: Database, context: str) -> str:

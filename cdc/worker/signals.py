@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 import queue
 import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+
+class NoBarrier(enum.StrEnum):
+    """What a request without a barrier leads to."""
+
+    #: Nothing by itself.
+    FAILED = "failed"
+    #: Ask again in a moment: a switch closes the gate, and waits for the stream.
+    AGAIN = "again"
+    #: The stream only audits here: applications write both sides, whose moments the requester takes itself.
+    IN_LOCKSTEP = "in_lockstep"
 
 
 class BarrierRequest(Protocol):
@@ -22,7 +34,7 @@ class BarrierRequest(Protocol):
     def reached(self, snapshots: BarrierSnapshots) -> bool:
         """Hand the snapshots over; False where nobody wants them any more."""
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, why: NoBarrier = NoBarrier.FAILED) -> None:
         """Say why there is no barrier."""
 
     def is_released(self) -> bool:

@@ -10,7 +10,7 @@ from cdc.apply.markers import FENCE
 from cdc.events import Event, Idle, Transaction
 from cdc.source.base import Source
 from cdc.worker.barrier import HeldBarrier, make_barrier
-from cdc.worker.signals import BarrierRequest, Signals
+from cdc.worker.signals import BarrierRequest, NoBarrier, Signals
 from contexts.databases import Database
 from contexts.errors import CarveoutError
 from contexts.model import Options
@@ -208,9 +208,15 @@ class Stream:
 
     def _barrier(self, request: BarrierRequest) -> None:
         self._commit()
+        if self._applier.in_lockstep:
+            self._leave_to_requester(request)
+            return
 
         def apply_until(lsn: int) -> bool:
             reached = self.catch_up(lsn)
+            if reached and self._applier.in_lockstep:
+                self._leave_to_requester(request)
+                return False
             if reached and request.wants_recent_keys:
                 self._applier.store_recent_keys()
             return reached
@@ -226,6 +232,12 @@ class Stream:
         if held:
             self._held.append(held)
             self._hold(held, request.hold_s)
+
+    def _leave_to_requester(self, request: BarrierRequest) -> None:
+        """Here the closed side may be ahead of the stream, by what applications have written to both sides."""
+        if request.wants_recent_keys:
+            self._applier.store_recent_keys()
+        request.failed("applications write both sides", NoBarrier.IN_LOCKSTEP)
 
     def _hold(self, held: HeldBarrier, limit_s: float) -> None:
         """Apply nothing while the closed side is put right at exactly this position."""

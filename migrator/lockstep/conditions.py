@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import psycopg
 from psycopg import sql
 
+from contexts.databases import Connection
 from contexts.errors import RefusedError
-from contexts.model import Side
+from contexts.model import Side, TableName
 from migrator.lockstep import findings
 from migrator.run import Run
 from migrator.switch import conditions
-from validations.history.tables import versioned
+from validations.history.tables import known, versioned
 
 
 def require(run: Run) -> None:
@@ -44,10 +46,18 @@ def _clean(run: Run) -> Iterable[str]:
 
 
 def _watched(run: Run) -> Iterable[str]:
-    """Observers see what the stream applies; what the application has written to both sides it only audits."""
-    if run.context.rules or versioned(run.context):
-        file = run.context.folder / "context.toml"
-        yield f"stream rules and versions do not see what is written in lockstep (take them out of {file} first)"
+    """Versions cannot begin in lockstep: their baseline is of one position of the stream."""
+    service = run.executor.connection(Side.SERVICE)
+    for table in versioned(run.context):
+        if not _has_baseline(service, run.name, table):
+            yield f"the versions of {table} have not begun (start the worker again)"
+
+
+def _has_baseline(service: Connection, context: str, table: TableName) -> bool:
+    try:
+        return known(service, context, table) is not None
+    except psycopg.errors.UndefinedTable:
+        return False
 
 
 def _census(run: Run) -> Iterable[str]:

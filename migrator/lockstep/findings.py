@@ -46,6 +46,15 @@ def unrepaired(service: Connection, context: str) -> int:
     return int(row[0]) if row else 0
 
 
+def mendable(service: Connection, context: str) -> bool:
+    """Whether some of them name a row."""
+    row = service.execute(
+        "SELECT EXISTS (SELECT FROM carveout.lockstep_difference"
+        " WHERE context = %s AND repaired_at IS NULL AND key <> '{}')", (context,)
+    ).fetchone()  # fmt: skip
+    return bool(row and row[0])
+
+
 def writers(service: Connection, context: str) -> list[Writer]:
     """Who wrote without the shim, the latest first."""
     rows = service.execute(

@@ -8,6 +8,7 @@ from functools import partial
 
 from psycopg import sql
 
+from cdc import state as stream_state
 from contexts.catalog import Table
 from contexts.errors import RefusedError
 from contexts.model import Side
@@ -15,6 +16,7 @@ from migrator.executor import retry_locks
 from migrator.lockstep import collecting, shipping
 from migrator.lockstep.shapes import Shape, partitions, shapes
 from migrator.run import Run
+from validations.history.tables import versioned
 
 LOCK_PATIENCE_S = 60.0
 _TRIGGERS = (collecting.GUARD, collecting.CENSUS, *collecting.TOUCH.values())
@@ -26,7 +28,12 @@ def install(run: Run) -> None:
     :raises RefusedError: a table has no primary key.
     """
     _refuse_without_key(run)
-    ours, theirs = (shapes(run.executor.connection(side), run.tables(side)) for side in (Side.SHARED, Side.SERVICE))
+    database = run.databases.service
+    run.executor.act(Side.SERVICE, "upgrade the tables of schema carveout", lambda: stream_state.install(database))
+    watched = {rule.table for rule in run.context.rules} | set(versioned(run.context))
+    ours, theirs = (
+        shapes(run.executor.connection(side), run.tables(side), watched) for side in (Side.SHARED, Side.SERVICE)
+    )
     for shape in ours:
         _write(run, Side.SHARED, collecting.touch_function(run.name, shape))
     _write(run, Side.SHARED, collecting.collect_function(run.name, ours))
@@ -116,8 +123,15 @@ def _describe(run: Run, written: Sequence[tuple[Table, Shape]]) -> None:
         for table, shape in written:
             run.executor.write(
                 Side.SERVICE,
-                sql.SQL("INSERT INTO carveout.lockstep_table VALUES (%s, %s, %s, %s, %s, %s)"),
-                (run.name, *table.name, shape.number, [c.name for c in shape.key], [c.name for c in shape.columns]),
+                sql.SQL("INSERT INTO carveout.lockstep_table VALUES (%s, %s, %s, %s, %s, %s, %s)"),
+                (
+                    run.name,
+                    *table.name,
+                    shape.number,
+                    [c.name for c in shape.key],
+                    [c.name for c in shape.columns],
+                    shape.watched,
+                ),
             )
 
 

@@ -1,4 +1,4 @@
-"""After the audit found a difference and lockstep was left: the rows are copied again from the open side."""
+"""After the audit found a difference: the rows are copied again from the open side."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ AT_ONCE = 1_000
 def mend(run: Run) -> int:
     """Repair what the audit found, table by table; returns how many findings are settled. Hold the driver's lock.
 
-    A finding without a key (a TRUNCATE past the shim) is left to ``verify`` and ``repair``.
+    A repair that was broken off is ended first: it would keep every other one out. A finding without a key (a TRUNCATE
+    past the shim) is left to ``verify`` and ``repair``.
 
     :raises CarveoutError: as for :func:`migrator.repair.run.repair`.
     """
+    repairing.finish(run)
     settled = 0
     for table, found in _open(run).items():
         wanted = Wanted(table, tuple(sorted({keys.written(tuple(key)) for _, key in found})))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -29,6 +29,8 @@ class Shape:
     table: Table
     #: A secondary unique or exclusion constraint: a value may move between rows of one transaction.
     values_move: bool
+    #: Rules or versions look at every change: they need the row as it was.
+    watched: bool = False
 
     @property
     def name(self) -> TableName:
@@ -51,11 +53,11 @@ class Shape:
         return all(column.type_oid in _PLAIN_OIDS for column in self.key)
 
 
-def shapes(conn: Connection, tables: Sequence[Table]) -> list[Shape]:
+def shapes(conn: Connection, tables: Sequence[Table], watched: Collection[TableName] = ()) -> list[Shape]:
     """The tables in the order of their names, without partitions: those are written through their roots' shapes."""
     moving = _values_move(conn, tables)
     roots = sorted((table for table in tables if not _is_partition(conn, table)), key=lambda table: table.name)
-    return [Shape(number, table, table.oid in moving) for number, table in enumerate(roots)]
+    return [Shape(number, table, table.oid in moving, table.name in watched) for number, table in enumerate(roots)]
 
 
 def partitions(conn: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, int]]:

@@ -42,7 +42,7 @@ def require_ours_to_write(run: Run, migration: Migration) -> None:
 
     :raises RefusedError: the state, or a table of the closed side that takes other writes.
     """
-    require_state(run.name, migration.state, State.STREAMING, State.SWITCHED)
+    require_state(run.name, migration.state, State.STREAMING, State.LOCKSTEP, State.SWITCHED)
     side = migration.closed_side
     states = writelock.states(run.executor, side, run.tables(side))
     if open_ := sorted(str(table.name) for table, state in states.items() if state is not LockState.CLOSED):

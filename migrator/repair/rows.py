@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from psycopg import sql
 
@@ -16,6 +16,7 @@ from contexts.catalog import Table
 from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
+from migrator.lockstep import agreed
 from validations.diff.model import Key
 from validations.diff.sessions import Pair
 from validations.diff.subject import Subject
@@ -26,9 +27,19 @@ _POSITION = "SELECT end_lsn::text, owner::text FROM carveout.position WHERE cont
 
 
 class MovedOn(CarveoutError):
-    """The closed side is not at the barrier's position any more; the batch was rolled back."""
+    """The closed side is not at the barrier any more; the batch was rolled back."""
 
     transient = True
+
+
+class Standstill(Protocol):
+    """What keeps the closed side at a barrier."""
+
+    def lock(self, closed: Connection) -> None:
+        """Let nobody move it on before this transaction ends.
+
+        :raises MovedOn: somebody has already.
+        """
 
 
 @dataclass(frozen=True)
@@ -50,11 +61,30 @@ class Place:
         """
         held = closed.execute(f"{_POSITION} FOR UPDATE", (self.stream.context, self.stream.epoch)).fetchone()
         if held is None or held != self.row:
-            raise MovedOn(
-                f"context {self.stream.context!r}: the stream went on before the repair was written",
-                unchanged="the batch was rolled back",
-                next_step="run the repair again: it goes on from there",
-            )
+            raise _moved_on(self.stream.context)
+
+
+def _moved_on(context: str) -> MovedOn:
+    return MovedOn(
+        f"context {context!r}: the closed side went on before the repair was written",
+        unchanged="the batch was rolled back",
+        next_step="run the repair again: it goes on from there",
+    )
+
+
+@dataclass(frozen=True)
+class Held:
+    """In lockstep: the writer's own transaction holds everything still since before the barrier."""
+
+    context: str
+
+    def lock(self, closed: Connection) -> None:
+        """Make sure that it still does.
+
+        :raises MovedOn: it has ended meanwhile.
+        """
+        if not agreed.is_held(closed, self.context):
+            raise _moved_on(self.context)
 
 
 @contextmanager
@@ -67,7 +97,7 @@ def writer(closed: Database) -> Iterator[Connection]:
         conn.rollback()
 
 
-def replace(pair: Pair, closed: Connection, place: Place, subject: Subject, keys: Sequence[Key]) -> None:
+def replace(pair: Pair, closed: Connection, place: Standstill, subject: Subject, keys: Sequence[Key]) -> None:
     """Make the closed side's rows with these keys what the open snapshot shows: delete all, copy what is there.
 
     The caller rolls back after an error.

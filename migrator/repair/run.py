@@ -17,12 +17,15 @@ from contexts.databases import Connection
 from contexts.errors import CarveoutError, RefusedError
 from contexts.killpoints import kill_point
 from contexts.model import Context, Side, TableName
-from migrator.barriers import WorkerBarriers
+from migrator.barriers import InLockstep, WorkerBarriers
 from migrator.control.migrations import Migration, record
+from migrator.lifecycle import State
+from migrator.lockstep import agreed
+from migrator.lockstep.agreed import HoldOver, NotInLockstep
 from migrator.repair import choose, log, rows
 from migrator.repair.choose import Wanted
 from migrator.repair.log import Batch, Counts, Log
-from migrator.repair.rows import MovedOn, Place
+from migrator.repair.rows import MovedOn, Place, Standstill
 from migrator.run import Run
 from validations import state
 from validations.barrier import Barrier
@@ -38,6 +41,8 @@ from validations.state.store import Verifications
 _log = logging.getLogger(__name__)
 #: The worker holds still for at most HOLD_S; no batch is begun after the first WORK_S of it.
 HOLD_S, WORK_S = 60.0, 10.0
+#: In lockstep applications wait while a batch is written: so many keys at once, and so long at most.
+LOCKSTEP_KEYS, LOCKSTEP_HOLD_MS = 100, 3_000
 _TRIES = 5  # barriers in a row at which nothing could be done
 _PATIENCE_S = 3_600.0
 _SETTINGS = DiffOptions()
@@ -80,6 +85,14 @@ def repair(
         record(run.control, run.name, "repair", {"repair": job.repair, "keys": counts.keys, "repaired": counts.repaired,
                                                  "still_different": len(differences)})  # fmt: skip
     return Repaired(run.context, migration, job.repair, counts, differences, resumed)
+
+
+def finish(run: Run, *, batch_keys: int = 1_000) -> Repaired | None:
+    """Go on with an unfinished repair; None where there is none. Raises as :func:`repair`."""
+    state.install(run.databases.service)
+    with log.opened(run.databases.service) as kept:
+        unfinished = kept.unfinished(run.migration())
+    return None if unfinished is None else repair(run, Wanted(), batch_keys=batch_keys)
 
 
 def preview(run: Run, wanted: Wanted) -> Repaired:
@@ -132,9 +145,12 @@ class _Job:
         tries = 0
         while (before := self.log.counts(self.repair)).done < before.keys:
             try:
-                with self._held() as barrier:
-                    self._at_barrier(barrier, batch_keys, tell)
-            except (MovedOn, Rewritten) as error:
+                if self.run.migration().state is State.LOCKSTEP:
+                    self._in_lockstep(batch_keys, tell)
+                else:
+                    with self._held() as barrier:
+                        self._at_barrier(barrier, batch_keys, tell)
+            except (MovedOn, Rewritten, InLockstep, NotInLockstep, HoldOver) as error:
                 _log.info("%s", error)
                 tries = tries + 1 if self.log.counts(self.repair).done == before.done else 0
                 if tries >= _TRIES:
@@ -153,7 +169,21 @@ class _Job:
                 self._one(pair, closed, place, batch, barrier.lsn)
                 tell(self.log.counts(self.repair))
 
-    def _one(self, pair: Pair, closed: Connection, place: Place, batch: Batch, lsn: int) -> None:
+    def _in_lockstep(self, batch_keys: int, tell: Callable[[Counts], None]) -> None:
+        """One small batch; writers wait for it, so they have at least as long before the next one."""
+        both, began = self.run.databases, time.monotonic()
+        with (
+            rows.writer(both.service) as closed,
+            agreed.held(self.run.context, both, closed, hold_ms=LOCKSTEP_HOLD_MS) as barrier,
+            sessions(barrier, _SETTINGS) as pair,
+        ):
+            if batch := self.log.next(self.repair, min(batch_keys, LOCKSTEP_KEYS)):
+                self._one(pair, closed, rows.Held(self.run.name), batch, barrier.lsn)
+            closed.rollback()
+        tell(self.log.counts(self.repair))
+        time.sleep(time.monotonic() - began)
+
+    def _one(self, pair: Pair, closed: Connection, place: Standstill, batch: Batch, lsn: int) -> None:
         subject = self.subjects.get(batch.table)
         if subject is None:
             raise RefusedError(

@@ -114,7 +114,7 @@ class Lockstep:
         self._links = Links(connect, "SELECT carveout.lockstep_session()")
         self._pause = pause
         self._wait_limit_s = wait_limit_s
-        self._begin = f"BEGIN; SET LOCAL lock_timeout = {int(wait_limit_s * 1000)}"
+        self._begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {int(wait_limit_s * 1000)}"
         self._apply = f"SELECT carveout.lockstep_apply_{context}(%s, %s)"
         # Deferred constraint triggers fire now, so that what they write is collected too.
         self._collect = f"SET CONSTRAINTS ALL IMMEDIATE; SELECT gid, payload FROM carveout.lockstep_collect_{context}()"  # noqa: S608

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from cdc.names import gate_name
 from contexts.databases import Connection, Database
 from contexts.model import Side
 from migrator.executor import Executor
@@ -23,7 +24,7 @@ from migrator.executor import Executor
 
 def gate_table(context: str) -> sql.Identifier:
     """The gate's qualified name."""
-    return sql.Identifier("carveout", f"gate_{context}")
+    return sql.Identifier(*gate_name(context).split("."))
 
 
 def create(executor: Executor, side: Side, context: str) -> None:

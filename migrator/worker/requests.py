@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from cdc.worker.signals import BarrierSnapshots
+from cdc.worker.signals import BarrierSnapshots, NoBarrier
 from contexts.databases import Connection, Database
 from migrator.control import intents
 from migrator.control.intents import Intent, IntentState
@@ -39,10 +39,10 @@ class IntentBarrier:
         """Hand the snapshots over; False where the request was cancelled."""
         return self._answer(IntentState.ACCEPTED, dataclasses.asdict(snapshots))
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, why: NoBarrier = NoBarrier.FAILED) -> None:
         """Settle the intent as failed; nothing to do where another worker answers it."""
         if not self._is_handed_on():
-            self._answer(IntentState.FAILED, {"reason": reason})
+            self._answer(IntentState.FAILED, {"reason": reason, "why": why})
 
     def is_released(self) -> bool:
         """Whether the requester has settled the intent, is gone, or cannot be asked any more."""

@@ -14,13 +14,14 @@ from typing import assert_never
 
 import psycopg
 
+from cdc.state.position import Fenced
 from cdc.worker.follow import Following, follow
 from cdc.worker.initial import InitialCopy
 from cdc.worker.signals import Signals
 from cdc.worker.stream import Stream
 from contexts import schema
 from contexts.databases import Database, Databases
-from contexts.errors import CarveoutError, RefusedError
+from contexts.errors import CarveoutError, RefusedError, StreamStopped
 from contexts.model import Context, TableName
 from migrator.control import migrations
 from migrator.control.migrations import Migration
@@ -73,6 +74,8 @@ class ContextWorker:
                 self._work(seat)
             except CarveoutError as error:
                 self._control.error = error.message
+                if isinstance(error, StreamStopped) and not isinstance(error, Fenced):  # nobody audits any more
+                    lockstep.leave(f"the stream stopped: {error.message}")
                 raise
             finally:
                 self._stop.set()

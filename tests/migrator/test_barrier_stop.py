@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cdc.worker.barrier import make_barrier
-from cdc.worker.signals import BarrierSnapshots
+from cdc.worker.signals import BarrierSnapshots, NoBarrier
 from contexts.databases import Databases
 
 
@@ -19,7 +19,7 @@ class Request:
         self.snapshots.append(snapshots)
         return True
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, why: NoBarrier = NoBarrier.FAILED) -> None:
         self.reasons.append(reason)
 
     def is_released(self) -> bool:

@@ -36,7 +36,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases) -> It
     made = Bank.create(tmp_path_factory.mktemp("bank"), module_pair, accounts=210)
     run(made, "prepare", "bank", "--skip-check")
     refused = run(made, "repair", "bank", expect=4)
-    assert "this needs streaming or switched" in refused.err
+    assert "this needs streaming or lockstep or switched" in refused.err
     with inprocess.worker(made):
         made.await_streaming()
         yield made

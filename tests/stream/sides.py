@@ -27,7 +27,7 @@ from cdc.source.slots import create_publication, drop_slot, export_slot
 from cdc.state import position
 from cdc.state.position import Position, StreamId
 from cdc.worker.follow import follow
-from cdc.worker.signals import BarrierSnapshots, Signals
+from cdc.worker.signals import BarrierSnapshots, NoBarrier, Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Connection, Database, Databases
 from contexts.errors import SchemaMismatch
@@ -97,7 +97,7 @@ class Barrier:
         self.answer.put(snapshots)
         return True
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, why: NoBarrier = NoBarrier.FAILED) -> None:
         self.answer.put(reason)
 
     def is_released(self) -> bool:

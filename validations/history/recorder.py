@@ -12,7 +12,7 @@ from cdc.events import Missing, Row
 from cdc.lsn import format_lsn
 from cdc.state import position
 from cdc.state.position import StreamId
-from contexts.catalog import read_tables
+from contexts.catalog import Table, read_tables
 from contexts.databases import Connection, Database
 from contexts.errors import StreamStopped
 from contexts.model import Context, Side, TableName
@@ -35,11 +35,20 @@ class HistoryRecorder:
         #: A session of its own, where the stream writes to the other side.
         self._session: Connection | None = None
 
-    def opened(self, conn: Connection) -> None:
-        """Begin the versions of tables that have none, or whose columns have changed."""
+    def opened(self, conn: Connection, *, in_lockstep: bool) -> None:
+        """Begin the versions of tables that have none, or whose columns have changed; in lockstep not yet.
+
+        A baseline is of the rows at the stream's position, and there the closed side may be ahead of it.
+        """
         wanted = tables.versioned(self._context)
         if self._is_closed:
-            self._begin(conn, wanted)
+            missing = self._missing(conn, wanted)
+            if not in_lockstep:
+                self._begin(conn, missing)
+            elif missing:
+                names = ", ".join(str(table.name) for table in missing)
+                _log.warning("no versions of %s before lockstep is left and the worker started again", names)
+                wanted = [name for name in wanted if name not in {table.name for table in missing}]
             self._tables = set(wanted)
             return
         for table in wanted:
@@ -81,13 +90,18 @@ class HistoryRecorder:
         if self._session is not None:
             self._session.close()
 
-    def _begin(self, conn: Connection, wanted: list[TableName]) -> None:
+    def _missing(self, conn: Connection, wanted: list[TableName]) -> list[Table]:
+        """The tables without a baseline of the columns that they have now."""
+        context = self._stream.context
+        found = read_tables(conn, wanted).values()
+        return [table for table in found if tables.known(conn, context, table.name) != tables.columns_of(table)]
+
+    def _begin(self, conn: Connection, missing: list[Table]) -> None:
         stored = position.read(conn, self._stream)
         assert stored is not None  # the applier has just taken it
-        for table in read_tables(conn, wanted).values():
-            if tables.known(conn, self._stream.context, table.name) != tables.columns_of(table):
-                _log.info("context %s: a baseline of %s", self._stream.context, table.name)
-                tables.begin(conn, self._context, self._stream.epoch, format_lsn(stored.end_lsn), table)
+        for table in missing:
+            _log.info("context %s: a baseline of %s", self._stream.context, table.name)
+            tables.begin(conn, self._context, self._stream.epoch, format_lsn(stored.end_lsn), table)
 
     def _own_session(self) -> Connection:
         if self._session is None or self._session.closed:

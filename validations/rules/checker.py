@@ -38,7 +38,7 @@ class RuleChecker:
         self._found: dict[tuple[Passing, str], Violation] = {}
         self._accepted: set[tuple[int, str]] = set()
 
-    def opened(self, conn: Connection) -> None:
+    def opened(self, conn: Connection, *, in_lockstep: bool) -> None:
         """Learn what has been accepted."""
         self._accepted = store.accepted(conn, self._stream)
 

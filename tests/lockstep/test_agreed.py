@@ -1,0 +1,140 @@
+"""Verifying and repairing in lockstep: at moments at which no transaction is between its two commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from contexts.model import Side
+from migrator.lockstep import agreed, keeper
+from migrator.lockstep.agreed import NoAgreement, NotInLockstep
+from migrator.repair import rows
+from migrator.repair.rows import MovedOn
+from migrator.shims import lockstep as shim
+from migrator.shims.direct import GatedConnections
+from migrator.verify import Verification
+from tests.lockstep.conftest import Lockstepped
+from tests.migrator.inprocess import verify
+from tests.migrator.moving import Bank
+from tests.waiting import wait_until
+
+PAY = "UPDATE bank.account SET balance = balance + 1 WHERE id = 60"
+
+
+def rogue(bank: Bank, side: Side, statement: str) -> None:
+    with bank.both[side].connect("test", session_replication_role="replica") as conn:
+        conn.execute(statement.encode())
+
+
+def pay(gated: GatedConnections) -> None:
+    with gated.transaction() as conn:
+        conn.execute(PAY)
+
+
+@contextmanager
+def stopped_at(monkeypatch: pytest.MonkeyPatch, point: str, action: Callable[[], None]) -> Iterator[None]:
+    """Whatever a shim does waits at a point of it, once."""
+    done: list[str] = []
+
+    def reached(name: str) -> None:
+        if name == point and not done:
+            done.append(name)
+            action()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shim, "kill_point", reached)
+        yield
+
+
+def is_waiting_for_the_gate(bank: Lockstepped) -> bool:
+    return bool(bank.count(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareLock'"
+        " AND relation = 'carveout.gate_bank'::regclass"
+    ))  # fmt: skip
+
+
+def test_verify_and_repair_in_lockstep(bank: Lockstepped, gated: GatedConnections) -> None:
+    bank.await_equal()
+    with bank.in_lockstep():
+        pay(gated)
+        assert "PASSED" in bank.cli("verify", "bank").stdout
+        rogue(bank, Side.SERVICE, "UPDATE bank.account SET owner = owner || '?' WHERE id = 61")
+        rogue(bank, Side.SERVICE, "DELETE FROM bank.entry WHERE account = 62")
+        assert bank.cli("verify", "bank", expect=3).stdout
+        assert "2" in bank.cli("repair", "bank").stdout
+        pay(gated)
+        assert verify(bank).passed
+        assert bank.state() == "lockstep"
+
+
+@pytest.mark.parametrize("point", ["shim.prepared", "shim.decided"])
+def test_a_transaction_between_its_commits_is_waited_for(
+    bank: Lockstepped, gated: GatedConnections, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    bank.await_equal()
+    found: list[Future[Verification]] = []
+    with bank.in_lockstep(), ThreadPoolExecutor(1) as threads:
+
+        def begin_to_verify() -> None:
+            found.append(threads.submit(verify, bank))
+            wait_until(lambda: found[0].done() or is_waiting_for_the_gate(bank))
+
+        with stopped_at(monkeypatch, point, begin_to_verify):
+            pay(gated)
+        assert found[0].result().passed
+
+
+def test_without_the_wait_it_would_be_a_false_alarm(
+    bank: Lockstepped, gated: GatedConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the tests above can fail."""
+    bank.await_equal()
+    found: list[Verification] = []
+    monkeypatch.setattr(agreed, "_hold", lambda *_: None)
+    monkeypatch.setattr(agreed, "is_held", lambda *_: True)
+    monkeypatch.setattr(keeper, "ORPHAN_S", 3600.0)
+    with bank.in_lockstep(), stopped_at(monkeypatch, "shim.decided", lambda: found.append(verify(bank))):
+        pay(gated)
+    assert found[0].diff.differences == 1
+
+
+def test_what_stays_prepared_is_named(bank: Lockstepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    gated = bank.connections()
+    path = bank.folder / "contexts" / "bank" / "context.toml"
+    declared = path.read_text()
+    path.write_text(f"{declared}\nbarrier_timeout_s = 0.5\n")
+    with bank.in_lockstep():
+
+        def ask() -> None:
+            with pytest.raises(NoAgreement, match="prepared: carveout:bank:"), agreed.barrier(bank.context, bank.both):
+                pass
+
+        with stopped_at(monkeypatch, "shim.prepared", ask):
+            pay(gated)
+    path.write_text(declared)
+    gated.close()
+
+
+def test_there_is_no_such_moment_while_one_side_is_written(bank: Lockstepped) -> None:
+    bank.await_equal()
+    with pytest.raises(NotInLockstep), agreed.barrier(bank.context, bank.both):
+        pass
+
+
+def test_who_keeps_writers_waiting_for_long_is_ended(bank: Lockstepped, gated: GatedConnections) -> None:
+    """And what it would write then is not written."""
+    with (
+        bank.in_lockstep(),
+        rows.writer(bank.both.service) as holder,
+        agreed.held(bank.context, bank.both, holder, hold_ms=200),
+    ):
+        rows.Held("bank").lock(holder)
+        pay(gated)
+        with pytest.raises(psycopg.Error, match="idle-in-transaction"):
+            holder.execute("DELETE FROM bank.entry")
+    with rows.writer(bank.both.service) as other, pytest.raises(MovedOn):
+        rows.Held("bank").lock(other)
