@@ -23,6 +23,7 @@ from migrator.control.migrations import Migration
 from migrator.control.switches import Outcome, Switch
 from migrator.grants.parity import lacks
 from migrator.lifecycle import State
+from migrator.lockstep.told import lines as lockstep
 from migrator.proof import latest_proof
 from migrator.run import Run
 from migrator.sides import route, writelock
@@ -48,6 +49,7 @@ def diagnose(run: Run) -> list[str]:
     if migration.state.streams:
         found += _guarded(run, migration.open_side, lambda run, _: _stream(run, migration))
         found += _guarded(run, Side.SERVICE, lambda run, _: _rights(run, migration))
+        found += _guarded(run, Side.SERVICE, lambda run, _: lockstep(run))
         found += _connector(run)
     return [*found, *_ways(run, migration, switch), *_worker(run, migration)]
 

@@ -122,7 +122,7 @@ def _made(
         left_s = began + timeout_s - time.monotonic()
         rows = connection.finish_command(max(0.0, min(left_s, _LOOK_S)))
         if rows is None and (left_s <= _LOOK_S or is_vain()):
-            rows = _give_up(connection, database, name, time.monotonic() - began)
+            rows = _give_up(connection, database, name, min(timeout_s, time.monotonic() - began))
     ((_name, consistent_point, snapshot, *_),) = rows
     assert consistent_point is not None
     assert snapshot is not None

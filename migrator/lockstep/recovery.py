@@ -7,6 +7,8 @@ somebody else, since an id is durable only with the first flushed record that ca
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psycopg
@@ -15,9 +17,36 @@ from psycopg import sql
 from contexts.databases import Connection
 
 _PREPARED = (
-    "SELECT gid, owner FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, %s)"
+    "SELECT gid, owner, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts"
+    " WHERE database = current_database() AND starts_with(gid, %s)"
     " AND prepared < clock_timestamp() - %s * interval '1 second' ORDER BY prepared"
 )
+
+
+class Fate(enum.Enum):
+    """What becomes of a prepared transaction."""
+
+    COMMIT = enum.auto()
+    ROLL_BACK = enum.auto()
+    #: Its application is still at work.
+    WAITS = enum.auto()
+    #: Its server is another one now (a fail-over) and does not know it: a human decides.
+    UNDECIDED = enum.auto()
+
+
+@dataclass(frozen=True)
+class InDoubt:
+    """A transaction that is prepared on the service side."""
+
+    gid: str
+    owner: str
+    age_s: float
+    fate: Fate
+
+    @property
+    def xid(self) -> int:
+        """Its transaction on the shared side."""
+        return _xid(self.gid)
 
 
 @dataclass
@@ -26,10 +55,14 @@ class Recovered:
 
     committed: list[str] = field(default_factory=list)
     rolled_back: list[str] = field(default_factory=list)
-    #: Their application is still at work.
     waiting: list[str] = field(default_factory=list)
-    #: Their server is another one now (a fail-over) and does not know them: a human decides.
     undecided: list[str] = field(default_factory=list)
+
+
+def in_doubt(shared: Connection, service: Connection, context: str, *, min_age_s: float = 0.0) -> Iterator[InDoubt]:
+    """What is prepared on the service side, the oldest first, and what the shared side has decided; changes nothing."""
+    for gid, owner, age_s in service.execute(_PREPARED, (f"carveout:{context}:", min_age_s)).fetchall():
+        yield InDoubt(gid, owner, age_s, _fate(shared, gid))
 
 
 def recover(shared: Connection, service: Connection, context: str, *, min_age_s: float = 0.0) -> Recovered:
@@ -38,26 +71,36 @@ def recover(shared: Connection, service: Connection, context: str, *, min_age_s:
     :param min_age_s: younger ones are left to their application.
     """
     found = Recovered()
-    for gid, owner in service.execute(_PREPARED, (f"carveout:{context}:", min_age_s)).fetchall():
-        match decision(shared, gid):
-            case True if end(service, gid, owner, commit=True):
-                found.committed.append(gid)
-            case False if end(service, gid, owner, commit=False):
-                found.rolled_back.append(gid)
-            case None if _is_same_server(shared, gid):
-                found.waiting.append(gid)
-            case None:
-                found.undecided.append(gid)
+    for one in in_doubt(shared, service, context, min_age_s=min_age_s):
+        match one.fate:
+            case Fate.COMMIT if end(service, one.gid, one.owner, commit=True):
+                found.committed.append(one.gid)
+            case Fate.ROLL_BACK if end(service, one.gid, one.owner, commit=False):
+                found.rolled_back.append(one.gid)
+            case Fate.WAITS:
+                found.waiting.append(one.gid)
+            case Fate.UNDECIDED:
+                found.undecided.append(one.gid)
             case _:  # its application was faster
                 pass
     return found
+
+
+def _fate(shared: Connection, gid: str) -> Fate:
+    match decision(shared, gid):
+        case True:
+            return Fate.COMMIT
+        case False:
+            return Fate.ROLL_BACK
+        case None:
+            return Fate.WAITS if _is_same_server(shared, gid) else Fate.UNDECIDED
 
 
 def decision(shared: Connection, gid: str) -> bool | None:
     """Whether the transaction committed on the shared side; None while that is not known."""
     if _is_decided(shared, gid):
         return True
-    if not _is_same_server(shared, gid) or _is_in_progress(shared, int(gid.rsplit(":", 1)[1])):
+    if not _is_same_server(shared, gid) or _is_in_progress(shared, _xid(gid)):
         return None
     # It may have committed between the two looks; now it is over, so this one is final.
     return _is_decided(shared, gid)
@@ -95,6 +138,10 @@ def forget(shared: Connection, service: Connection, context: str) -> int:
     over = [gid for gid in decided if gid not in prepared]
     shared.execute("DELETE FROM carveout.lockstep_decision WHERE gid = ANY (%s)", (over,))
     return len(over)
+
+
+def _xid(gid: str) -> int:
+    return int(gid.rsplit(":", 1)[1])
 
 
 def _is_decided(shared: Connection, gid: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -87,8 +88,20 @@ def test_a_row_that_is_not_what_was_written_is_found(
     assert_mended(bank)
 
 
-def test_a_collection_that_misses_rows_is_found(bank: Lockstepped, gated: GatedConnections) -> None:
-    """A shim whose trigger does not fire for inserts, so that their rows are never shipped."""
+def insert(conn: psycopg.Connection) -> None:
+    conn.execute("INSERT INTO bank.entry (account, amount, memo) VALUES (14, 1, 'never shipped')")
+
+
+def copy(conn: psycopg.Connection) -> None:
+    with conn.cursor().copy("COPY bank.entry (account, amount, memo) FROM STDIN") as rows:
+        rows.write_row((14, 1, "never shipped"))
+
+
+@pytest.mark.parametrize("way", [insert, copy])
+def test_a_collection_that_misses_rows_is_found(
+    bank: Lockstepped, gated: GatedConnections, way: Callable[[psycopg.Connection], None]
+) -> None:
+    """A shim whose trigger does not fire for inserts or COPY, so that their rows are never shipped."""
     bank.await_equal()
     before = len(bank.differences())
     with driver(bank) as run:
@@ -97,7 +110,7 @@ def test_a_collection_that_misses_rows_is_found(bank: Lockstepped, gated: GatedC
         conn.execute("ALTER TABLE bank.entry DISABLE TRIGGER carveout_lockstep_insert")
     with gated.transaction() as conn:
         conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 14")
-        conn.execute("INSERT INTO bank.entry (account, amount, memo) VALUES (14, 1, 'never shipped')")
+        way(conn)
     bank.await_state("streaming")
     found = bank.differences()[before:]
     assert [(kind, table) for kind, table, _, _ in found] == [("not shipped", "entry")]

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from psycopg import sql
 
 from contexts.model import Side
+from migrator.lockstep import shipping
 from migrator.shims import lockstep as shim
 from migrator.shims.direct import GatedConnections
 from tests.lockstep.conftest import Lockstepped
+from tests.migrator.inprocess import verify
 from tests.waiting import wait_until
 
 INSERT = "INSERT INTO bank.entry (account, amount, memo) VALUES (1, 0, 'in doubt')"
@@ -50,6 +53,22 @@ def test_the_next_writer_of_a_row_waits_for_what_is_prepared(
         after[0].result()
         assert bank.rows(Side.SHARED) == bank.rows(Side.SERVICE)
         assert bank.differences() == []
+    for gated in (one, two):
+        gated.close()
+
+
+def test_a_mutant_that_does_not_wait_is_found(bank: Lockstepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row stays on the service side: the audit cannot see that, a comparison does, and a repair mends it."""
+    bank.await_equal()
+    one, two = bank.connections(), bank.connections()
+    with monkeypatch.context() as mutant:
+        mutant.setattr(shipping, "_wait", lambda _: sql.SQL("NULL;"))
+        with bank.in_lockstep():
+            _once_decided(mutant, lambda: _write(two, "DELETE FROM bank.entry WHERE memo = 'in doubt'"))
+            _write(one, INSERT)
+            assert bank.differences() == []
+            assert verify(bank).diff.differences == 1
+            bank.cli("repair", "bank")
     for gated in (one, two):
         gated.close()
 
