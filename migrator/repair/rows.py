@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import psycopg
 from psycopg import sql
 
 from cdc.copy import shape
@@ -94,7 +95,8 @@ def writer(closed: Database) -> Iterator[Connection]:
         conn.execute("SET session_replication_role = replica")
         conn.commit()
         yield conn
-        conn.rollback()
+        with suppress(psycopg.OperationalError):  # what was committed is; the rest ended with the session
+            conn.rollback()
 
 
 def replace(pair: Pair, closed: Connection, place: Standstill, subject: Subject, keys: Sequence[Key]) -> None:

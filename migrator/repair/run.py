@@ -179,7 +179,6 @@ class _Job:
         ):
             if batch := self.log.next(self.repair, min(batch_keys, LOCKSTEP_KEYS)):
                 self._one(pair, closed, rows.Held(self.run.name), batch, barrier.lsn)
-            closed.rollback()
         tell(self.log.counts(self.repair))
         time.sleep(time.monotonic() - began)
 
