@@ -36,7 +36,7 @@ lint: $(STAMP)  ## style, types, and which package may import which
 bench: $(STAMP) ## compare with other movers; ARGS for bench
 	$(RUN) -m bench $(ARGS)
 
-chaos: $(STAMP) ## long runs of one scenario: alarms, bouncer, bouncer_faults (ARGS="bouncer --rounds 20")
+chaos: $(STAMP) ## long runs of one scenario: alarms, bouncer, bouncer_faults, lockstep (ARGS="bouncer --rounds 20")
 	$(RUN) -m tests.chaos $(ARGS)
 
 lock:           ## resolve requirements.lock anew (needs uv)

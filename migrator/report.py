@@ -14,6 +14,7 @@ from contexts.model import Context, Side, TableName
 from migrator import invariants, rules, suites
 from migrator import verify as verifying
 from migrator.control import samples, switches
+from migrator.lockstep import findings
 from migrator.proof import why_not_green, why_not_proven
 from migrator.run import Run
 from migrator.verify import Verification
@@ -53,6 +54,7 @@ def gather(run: Run) -> Report:
         differences=tuple(islice(store.differences(number), MOST_DIFFERENCES)) if number is not None else (),
         rules=run.context.rules,
         violations=tuple(rules.read(run.databases, run.name)),
+        lockstep=findings.summary(run.control, run.executor.connection(Side.SERVICE), run.name),
         switches=tuple(_switch(*row) for row in _rows(run, "switches")),
         events=tuple(Event(*row) for row in _rows(run, "events")),
         sizes={name: table.bytes for name, table in _tables(run, migration.open_side).items()},
@@ -93,6 +95,7 @@ def to_json(context: Context, report: Report) -> dict[str, Any]:
         "suites": suites.to_json(report.suites),
         "parity": _parity(report.parity),
         "rules": [rules.violation(one) for one in report.violations],
+        "lockstep": report.lockstep,
         "switches": [_switch_json(switch) for switch in report.switches],
         "next_steps": [f"carveout status {report.context}"],
         "samples": [_sample(one) for one in report.samples],

@@ -38,6 +38,12 @@ def audited(service: Connection, context: str) -> int:
     return int(row[0]) if row else 0
 
 
+def found(service: Connection, context: str) -> int:
+    """How many differences the audit has ever found."""
+    row = service.execute("SELECT count(*) FROM carveout.lockstep_difference WHERE context = %s", (context,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def unrepaired(service: Connection, context: str) -> int:
     """How many differences of the audit stand."""
     row = service.execute(
@@ -96,6 +102,7 @@ def summary(shared: Connection, service: Connection, context: str) -> dict[str, 
         "mode": mode,
         "service_reads": share,
         "audited": audited(service, context),
+        "found": found(service, context),
         "differences": unrepaired(service, context),
         "prepared": prepared[0] if prepared else 0,
         "shadow_reads": shadow_reads(service, context),

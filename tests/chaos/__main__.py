@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SCENARIOS = ("alarms", "bouncer", "bouncer_faults")
+SCENARIOS = ("alarms", "bouncer", "bouncer_faults", "lockstep")
 
 
 def main() -> None:

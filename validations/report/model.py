@@ -89,6 +89,8 @@ class Report:
     #: The context's stream rules, and what broke one, the oldest first.
     rules: tuple[Rule, ...] = ()
     violations: tuple[Recorded, ...] = ()
+    #: How applications write both sides, as ``status`` shows it; None where nobody asked for it.
+    lockstep: Mapping[str, Any] | None = None
     #: What became of the suites with that verification; None where none was run.
     suites: Suites | None = None
     #: What each table takes on the open side now, in bytes with TOAST and without indexes.

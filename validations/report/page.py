@@ -9,7 +9,7 @@ from string import Template
 
 from validations.diff.model import Verdict
 from validations.invariants.model import State
-from validations.report import expecting, history, ruling, sections
+from validations.report import dual, expecting, history, ruling, sections
 from validations.report.markup import Markup, items, join, tag
 from validations.report.model import Report
 
@@ -25,6 +25,7 @@ def render(report: Report) -> str:
         sections.invariants(report.invariants),
         expecting.suites(report.suites),
         ruling.rules(report.rules, report.violations),
+        dual.lockstep(report.lockstep),
         sections.surroundings(report.parity),
         history.timeline(report),
         history.events(report.events),
