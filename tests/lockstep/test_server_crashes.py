@@ -85,6 +85,7 @@ def test_a_server_that_stops_in_mid_commit(
     bank: Lockstepped, own: dict[Side, Server], monkeypatch: pytest.MonkeyPatch, point: str, side: Side, is_kept: bool
 ) -> None:
     bank.await_streaming()
+    bank.pay(Side.SHARED, 5, 6)  # whose arrival shows that the worker has met the servers again
     bank.await_equal()
     before = balances(bank)[0]
     with driver(bank) as run:

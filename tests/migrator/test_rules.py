@@ -10,8 +10,6 @@ import pytest
 
 from contexts.databases import Databases
 from contexts.model import Side
-from migrator.cli.common import run_of
-from migrator.lockstep import conditions
 from tests.migrator.moving import Bank, WorkerProcess
 from tests.waiting import wait_until
 
@@ -98,15 +96,6 @@ def test_the_worker_stops_before_a_transaction_until_somebody_accepts_it(bank: B
         )  # fmt: skip
         report = json.loads(bank.cli("report", "bank", "--json").stdout)
         assert [one["rule"] for one in report["rules"]] == ["owner", "double_entry"]
-
-
-def test_lockstep_is_refused_since_rules_would_not_see_it(bank: Bank) -> None:
-    with run_of(bank.context, bank.both, "test") as run:
-        assert ["take them out" in reason for reason in conditions._watched(run)] == [True]
-    declared = bank.folder / "contexts" / "bank" / "context.toml"
-    declared.write_text(declared.read_text().replace(RULES, ""))
-    with run_of(bank.context, bank.both, "test") as run:
-        assert list(conditions._watched(run)) == []
 
 
 @pytest.mark.parametrize("point", ["apply.rows_written", "apply.before_commit", "apply.after_commit"])
