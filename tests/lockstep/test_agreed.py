@@ -106,7 +106,7 @@ def test_without_the_wait_it_would_be_a_false_alarm(
 def balances(bank: Lockstepped) -> set[object]:
     """Of one account on both sides, as the barrier shows them."""
     with agreed.barrier(bank.context, bank.both) as barrier:
-        seen = set()
+        seen: set[object] = set()
         for snapshot in (barrier.open, barrier.closed):
             with imported(snapshot, "test") as conn:
                 seen.add(conn.execute("SELECT balance FROM bank.account WHERE id = 60").fetchone())
