@@ -7,6 +7,7 @@ transaction without a mark is applied, or, in lockstep, is a finding: applied la
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ PENDING_S = 30.0
 #: Rows as they were before a transaction: their columns as text.
 Before = dict[Key, list[str | None]]
 _PAUSE_S = 0.005
+_log = logging.getLogger(__name__)
 
 
 class LockstepPending(CarveoutError):
@@ -73,6 +75,8 @@ class Audit:
         self._found: list[Difference] = []
         self._writers: dict[tuple[str, ...], int] = {}
         self._places: dict[Relation, Places] = {}
+        #: Tables that somebody looks at, and whose former rows the ledger does not have.
+        self._unseen: set[TableName] = set()
         self._in_lockstep = self._read_phase()
 
     @property
@@ -138,8 +142,8 @@ class Audit:
     def _record_row(self, audited: Audited, change: Insert | Update | Delete) -> None:
         places = self._places_of(change.relation)
         audited.names[places.tab] = places.name
-        if self._watch and places.watched:
-            self._watch.note_audited(audited.gid, change)
+        if self._watch:
+            self._show(self._watch, places, audited.gid, change)
         if places.unknown:
             self._found.append(Difference(
                 audited.gid, audited.end_lsn, places.name, places.key_of(row_of(change)), "column", places.unknown
@@ -155,6 +159,16 @@ class Audit:
             if old != key:
                 self._keep(audited, places, old[1], None)
         self._keep(audited, places, key[1], places.image(change.new, before))
+
+    def _show(self, watch: Watch, places: Places, gid: str, change: Insert | Update | Delete) -> None:
+        if places.watched:
+            watch.note_audited(gid, change)
+        elif watch.watches(change.relation) and places.name not in self._unseen:
+            self._unseen.add(places.name)
+            _log.warning(
+                "context %s: what was declared of %s after lockstep began looks at no change before it begins anew",
+                self._context, places.name,
+            )  # fmt: skip
 
     def _keep(self, audited: Audited, places: Places, key: tuple[str, ...], image: Image) -> None:
         audited.images[places.tab, key] = image

@@ -36,6 +36,8 @@ class Passing:
     commit_time_us: int
     #: Whether all its changes have been shown.
     ended: bool = False
+    #: Whether its rows are there already: its application has written both sides.
+    is_there: bool = False
 
 
 @dataclass(slots=True)
@@ -158,7 +160,14 @@ class Watch:
 
         :param name: of its transaction.
         """
+        self._passing.is_there = True
         self._audited += [(name, one) for one in self._noted(change)]
+
+    def watches(self, relation: Relation) -> bool:
+        """Whether somebody looks at its changes."""
+        if relation not in self._by_relation:
+            self._by_relation[relation] = self._watched(relation)
+        return self._by_relation[relation] is not None
 
     def before_write(self) -> None:
         """Show what was noted."""
@@ -214,9 +223,7 @@ class Watch:
         self._ordinal += 1
         relations = change.relations if isinstance(change, Truncate) else (change.relation,)
         for relation in relations:
-            if relation not in self._by_relation:
-                self._by_relation[relation] = self._watched(relation)
-            if (watched := self._by_relation[relation]) is not None:
+            if self.watches(relation) and (watched := self._by_relation[relation]) is not None:
                 yield _Pending(self._passing, self._ordinal, watched, change)
 
     def _watched(self, relation: Relation) -> _Watched | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from contexts.databases import Connection
 from contexts.model import Side
 from migrator import byhand
 from migrator.lifecycle import State
@@ -16,10 +17,15 @@ LATE_S = 10.0
 
 
 def lines(run: Run) -> Iterator[str]:
-    """A sentence each, as :func:`migrator.doctor.diagnose` gives them; nothing where lockstep was never asked for."""
+    """A sentence each, as :func:`migrator.doctor.diagnose` gives them."""
     service = run.executor.connection(Side.SERVICE)
-    if not findings.is_used(service, run.name):
-        return
+    if findings.is_used(service, run.name):
+        yield from _phase(run, service)
+    for one in recovery.in_doubt(run.control, service, run.name):
+        yield from _in_doubt(run, one)
+
+
+def _phase(run: Run, service: Connection) -> Iterator[str]:
     if run.migration().state is State.LOCKSTEP:
         yield (
             f"applications write both sides: {findings.audited(service, run.name)} transactions were audited;"
@@ -27,8 +33,6 @@ def lines(run: Run) -> Iterator[str]:
         )
     if differ := findings.unrepaired(service, run.name):
         yield f"! the audit found {differ} differences that stand: `carveout verify {run.name}`"
-    for one in recovery.in_doubt(run.control, service, run.name):
-        yield from _in_doubt(run, one)
 
 
 def _in_doubt(run: Run, one: InDoubt) -> Iterator[str]:

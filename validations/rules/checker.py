@@ -77,7 +77,7 @@ class RuleChecker:
         stopping = [place for place, one in self._found.items() if place[0].ended and self._must_stop(one)]
         if stopping:
             first = min((passing for passing, _ in stopping), key=lambda passing: passing.commit_lsn)
-            self._stop([self._found[place] for place in stopping if place[0] is first])
+            self._stop([self._found[place] for place in stopping if place[0] is first], is_there=first.is_there)
 
     def before_commit(self, conn: Connection) -> None:
         """Record what was found, with the rows."""
@@ -106,7 +106,7 @@ class RuleChecker:
     def _must_stop(self, one: Violation) -> bool:
         return one.policy == "stop" and (one.commit_lsn, one.rule) not in self._accepted
 
-    def _stop(self, broken: Sequence[Violation]) -> None:
+    def _stop(self, broken: Sequence[Violation], *, is_there: bool) -> None:
         # On a session of its own: the batch is rolled back, and the operator must find what to accept.
         with self._closed.connect("rules") as conn:
             numbers = store.record(conn, self._stream, broken, applied=False)
@@ -114,7 +114,9 @@ class RuleChecker:
         context = self._stream.context
         error = RuleBroken(
             f"context {context!r}: {'; '.join(map(described, broken))}",
-            unchanged="nothing of this transaction or after it was applied; what came before it was",
+            unchanged="its application has written it to both sides; nothing after it will come by the stream"
+            if is_there
+            else "nothing of this transaction or after it was applied; what came before it was",
             next_step="; ".join(f"carveout rules accept {context} {name}" for name in names),
         )
         error.applicable_until = broken[0].commit_lsn
