@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import multiprocessing as mp
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache, partial
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, Identity, exc, text
+from sqlalchemy import Engine, Identity, TextClause, exc, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from contexts.model import Side
@@ -165,12 +167,19 @@ def _bound(execute: Execute) -> Execute:
     """SQLAlchemy's way to say the same."""
 
     def run(statement: str, values: tuple[object, ...]) -> Any:
-        for place in range(len(values)):
-            statement = statement.replace("%s", f":v{place}", 1)
-        named = {f"v{place}": value for place, value in enumerate(values)}
-        return execute(text(statement.replace("::numeric", "\\:\\:numeric")), named)
+        return execute(_named(statement), {f"v{place}": value for place, value in enumerate(values)})
 
     return run
+
+
+@cache
+def _named(statement: str) -> TextClause:
+    named = re.sub("%s", partial(_placeholder, itertools.count()), statement.replace("::", "\\:\\:"))
+    return text(named)
+
+
+def _placeholder(numbers: Iterator[int], _: re.Match[str]) -> str:
+    return f":v{next(numbers)}"
 
 
 def _count_dual(dual: Any) -> None:
