@@ -90,7 +90,8 @@ def next_steps(
         case State.STREAMING:
             return start_worker or [f"carveout verify {name}" if unproven else f"carveout cutover {name}"]
         case State.LOCKSTEP:
-            return start_worker or [f"carveout dual-write {name} off", f"carveout cutover {name}"]
+            on = f"carveout verify {name}" if unproven else f"carveout cutover {name}"
+            return start_worker or [on, f"carveout dual-write {name} off"]
         case State.SWITCHED if is_final:
             return [f"carveout complete {name}"]
         case State.SWITCHED:
@@ -178,8 +179,9 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
 
 def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
     shown = [
-        f"  written: {lockstep['mode']}; {lockstep['audited']} transactions audited, {lockstep['differences']} differ,"
-        f" {lockstep['prepared']} prepared; {lockstep['service_reads']:g} % of reads on the service side"
+        f"  written: {lockstep['mode']}; {lockstep['audited']} transactions audited, {lockstep['found']} differences"
+        f" found, {lockstep['differences']} stand, {lockstep['prepared']} prepared;"
+        f" {lockstep['service_reads']:g} % of reads on the service side"
     ]
     if read := lockstep["shadow_reads"]:
         runs, differ = (sum(one[key] for one in read) for key in ("runs", "differences"))
