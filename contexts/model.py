@@ -159,7 +159,8 @@ class Options(_Strict):
     sequence_margin: Annotated[int, Field(ge=0)] = 1_000
     #: How long a barrier waits for the transactions that run when it starts.
     barrier_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    #: What becomes of lockstep when the audit finds a difference: it is left (none), or only recorded (any).
+    #: What becomes of lockstep when the audit finds a difference: it is left (none), or goes on (any). Either way the
+    #: rows are repaired.
     lockstep_tolerance: Literal["none", "any"] = "none"
     #: Lockstep is left where the service side cannot be reached for this long (0: never, writes are refused meanwhile).
     lockstep_fallback_s: Annotated[float, Field(ge=0)] = 0
