@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from validations.report.markup import NOTHING, Markup, table, tag
+from validations.report.markup import NOTHING, Child, Markup, table, tag
 from validations.report.sections import mark, section, time
 
 
@@ -14,7 +14,7 @@ def lockstep(summary: Mapping[str, Any] | None) -> Markup:
     if summary is None:
         return NOTHING
     found = f"{summary['found']:,} differences found, {summary['differences']:,} of them stand"
-    facts = [
+    facts: list[tuple[str, Child]] = [
         ("written", str(summary["mode"])),
         ("transactions audited", f"{summary['audited']:,}"),
         ("audit", mark(not summary["found"], found)),
@@ -23,7 +23,7 @@ def lockstep(summary: Mapping[str, Any] | None) -> Markup:
     ]
     return section(
         "Written to both sides",
-        tag("dl", *[tag(name, text) for fact in facts for name, text in zip(("dt", "dd"), fact, strict=True)]),
+        tag("dl", *[part for name, value in facts for part in (tag("dt", name), tag("dd", value))]),
         *_shadow_reads(summary["shadow_reads"]),
         *_writers(summary["unshimmed"]),
     )
