@@ -69,6 +69,8 @@ class KafkaSink(_Strict):
     #: As in ``[kafka]``, whose values are taken where these are not given.
     bootstrap: str = ""
     client: dict[str, Setting] = {}
+    #: A topic that is not there is made with so many partitions; 0: its events are held until somebody makes it.
+    partitions: Annotated[int, Field(ge=0)] = 0
 
     _client_is_about_security = field_validator("client")(require_security)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cdc.state import position
@@ -78,6 +78,11 @@ def shown_config(run: Run) -> dict[str, str]:
     """The connector's configuration, without a password in plain text; reads only."""
     link = present(run)
     config = link.cluster.config(link.stream, link.open_, link.placeholder() or "(random: made with the stream)")
+    return without_secrets(config)
+
+
+def without_secrets(config: Mapping[str, str]) -> dict[str, str]:
+    """The configuration in the order of its keys, without passwords that are no references."""
     secret = {key for key, value in config.items() if "password" in key and value and "${" not in value}
     return {key: "********" if key in secret else value for key, value in sorted(config.items())}
 

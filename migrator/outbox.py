@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
 
 from cdc.outbox import queue
 from cdc.outbox.queue import Backlog
+from contexts.catalog import Table, read_tables
 from contexts.errors import ConfigError, RefusedError
-from contexts.model import Side
+from contexts.model import Context, Side
+from contexts.outbox import KafkaSink
+from migrator.connector import without_secrets
 from migrator.control import migrations
 from migrator.run import Run
+
+if TYPE_CHECKING:
+    from cdc.kafka.connect import Names
 
 
 def backlogs(run: Run) -> dict[Side, Backlog]:
@@ -80,3 +88,37 @@ def require_published(run: Run) -> None:
             unchanged="nothing was changed",
             next_step=f"let the worker publish them; carveout outbox status {run.name} names those that are held",
         )
+
+
+def successors(run: Run, side: Side) -> list[dict[str, Any]]:
+    """What publishes the outbox tables of a side when the migration has ended: a Debezium connector for each.
+
+    :raises ConfigError: the context has no outbox, or a table is none that Debezium's router can read.
+    """
+    from cdc.kafka import router  # needs nothing of Kafka's client
+
+    context = run.context
+    backlogs(run)
+    prefix = context.kafka.topic_prefix if context.kafka else "carveout"
+    tables = read_tables(run.executor.connection(side), [outbox.table for outbox in context.outbox])
+    found = []
+    for outbox in context.outbox:
+        if (table := tables.get(outbox.table)) is None:
+            raise ConfigError(f"outbox table {outbox.table} is not on the {side} side", unchanged="nothing was changed")
+        names = router.names_of(context.name, prefix, outbox)
+        types = {column.name: column.base_type_sql for column in table.columns}
+        config = router.settings(names, run.databases[side], outbox, types, _partitions(context))
+        found.append({"name": names.connector, "first": _first(names, table), "config": without_secrets(config)})
+    return found
+
+
+def _partitions(context: Context) -> int:
+    return (context.outbox_sink.partitions or 1) if isinstance(context.outbox_sink, KafkaSink) else 1
+
+
+def _first(names: Names, table: Table) -> list[str]:
+    """The statements to run before: publication first, then the slot."""
+    publication = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+        sql.Identifier(names.publication), table.identifier()
+    )
+    return [publication.as_string(), f"SELECT pg_create_logical_replication_slot('{names.slot}', 'pgoutput')"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from contexts.errors import ExitCode
+from contexts.model import Side
 from migrator import outbox as outboxes
 from migrator.cli.common import context_argument, dry_run_option, json_option, load, print_json, project_option, run_of
 from migrator.control.locks import exclusive
@@ -36,6 +37,25 @@ def status(context_name: str, project_dir: Path | None, as_json: bool) -> None:
         for event in found["first_held"]:
             click.echo(f"! event {event['event_id']} for {event['topic']} is held: {event['reason']}")
     sys.exit(ExitCode.NEEDS_HUMAN if found["held"] else ExitCode.DONE)
+
+
+@outbox.command()
+@context_argument
+@project_option
+@click.option(
+    "--side", type=click.Choice([side.value for side in Side]), default=Side.SERVICE.value,
+    help="Whose tables it reads (default: service).",
+)  # fmt: skip
+def connector(context_name: str, project_dir: Path | None, side: str) -> None:
+    """Print as JSON what publishes the same events after complete: a Debezium connector for each outbox table.
+
+    Run the statements named "first" there, and start the connectors, before complete: then nothing falls between.
+    """
+    context, both = load(project_dir, context_name)
+    with run_of(context, both, "outbox") as run:
+        found = outboxes.successors(run, Side(side))
+    steps = [f"carveout complete {context.name}"]
+    print_json({"version": 1, "context": context.name, "connectors": found, "next_steps": steps})
 
 
 @outbox.command()

@@ -96,6 +96,7 @@ NOTES = {
     ),
     "stream list": Note("carveout stream list wallet --json"),
     "outbox status": Note("carveout outbox status wallet --json", (_HUMAN,)),
+    "outbox connector": Note("carveout outbox connector wallet"),
     "outbox retry": Note("carveout outbox retry wallet", (_REFUSED,)),
     "outbox skip": Note("carveout outbox skip wallet --event 4711 --reason 'see ticket 12'", (_REFUSED,)),
     "dev kafka": Note("carveout dev kafka --broker-port 19092"),

@@ -18,9 +18,11 @@ from psycopg.types.json import Jsonb
 
 from contexts.errors import CarveoutError
 from contexts.killpoints import kill_point
+from migrator.messaging.outbox import Outbox
 from migrator.tcc.statements import execute_of, statements
 
 _log = logging.getLogger(__name__)
+_ENDED = {"confirming": "confirmed", "cancelling": "cancelled"}
 Connection = psycopg.Connection[Any]
 
 
@@ -56,6 +58,8 @@ class Coordinator:
     :param connect: opens a connection to the initiating service's database, which holds the log.
     :param schema: where the log's tables are.
     :param limit_s: a transaction that is not decided by then is cancelled.
+    :param outbox: Confirm and Cancel travel as its messages, written with the decision; without it they are called.
+    :param grace_s: what messages have not ended by then, :meth:`recover` ends by calling.
     """
 
     def __init__(
@@ -65,18 +69,23 @@ class Coordinator:
         participants: Mapping[str, Participant],
         *,
         limit_s: float = 10.0,
+        outbox: Outbox | None = None,
+        grace_s: float = 30.0,
     ) -> None:
         self._connect = connect
         self._sql = statements(schema)
         self._participants = participants
         self._limit_s = limit_s
+        self._outbox = outbox
+        self._grace_s = grace_s if outbox else 0.0
 
     def run(self, calls: Mapping[str, Any], decide: Callable[[Connection], object] = lambda _: None) -> uuid.UUID:
         """Try every branch, then confirm all or cancel all.
 
         :param calls: each participant's arguments, as JSON values: the log keeps them for its confirm or cancel.
         :param decide: what the initiator itself writes, in the transaction of the decision.
-        :returns: the transaction's id. Branches that could not be reached are confirmed by :meth:`recover`.
+        :returns: the transaction's id. Branches that could not be reached are confirmed by :meth:`recover`, and those
+            that messages are to reach when these arrive.
         :raises Cancelled: nothing of it remains, or will remain.
         """
         gid = uuid.uuid4()
@@ -89,10 +98,12 @@ class Coordinator:
             is_decided = self._decide(gid, "confirming", None, decide)
         except Exception as error:
             self._decide(gid, "cancelling", type(error).__name__)
-            self._finish_quietly(gid)
+            self._go_on(gid)
             raise _cancelled(gid, str(error)) from error
+        if not is_decided:
+            self._decide(gid, "cancelling", "its time was over")
         kill_point("tcc.decided")
-        self._finish_quietly(gid)
+        self._go_on(gid)
         if not is_decided:
             raise _cancelled(gid, "its time was over")
         return gid
@@ -101,11 +112,11 @@ class Coordinator:
         """End what nobody ends any more; safe to run anywhere, any time, by several at once."""
         found = Recovered()
         with self._connect() as conn:
-            rows = execute_of(conn)(self._sql["unfinished"], ())
+            rows = execute_of(conn)(self._sql["unfinished"], (self._grace_s,))
         for gid, state in rows:
             if state == "trying":
                 self._decide(gid, "cancelling", "its coordinator did not decide in time")
-            match self._finish_quietly(gid):
+            match self._finish_quietly(gid) if state != "trying" or self._outbox is None else None:
                 case "confirmed":
                     found.confirmed.append(gid)
                 case "cancelled":
@@ -113,6 +124,14 @@ class Coordinator:
                 case _:
                     found.waiting.append(gid)
         return found
+
+    def done(self, session: Any, gid: uuid.UUID, branch: str) -> None:
+        """A branch has answered a message: note that in the open transaction of a session of the initiator."""
+        execute = execute_of(session)
+        # One answer after another: otherwise neither of two sees that the other one was the last but it.
+        for (state,) in execute(self._sql["locked_state"], (gid,)):
+            execute(self._sql["done"], (gid, branch))
+            execute(self._sql["finish"], (_ENDED.get(state, state), gid, state, gid))
 
     def _begin(self, gid: uuid.UUID, calls: Mapping[str, Any]) -> dt.datetime:
         with self._connect() as conn:
@@ -131,7 +150,22 @@ class Coordinator:
             is_ours = bool(execute_of(conn)(self._sql["decide"], (state, reason, gid, state == "cancelling")))
             if is_ours:
                 also(conn)
+                self._send(conn, gid, state)
         return is_ours
+
+    def _send(self, conn: Connection, gid: uuid.UUID, state: str) -> None:
+        """Write the messages of a decision, where they travel as messages."""
+        if self._outbox is None:
+            return
+        kind = "confirm" if state == "confirming" else "cancel"
+        for branch, arguments in execute_of(conn)(self._sql["open_calls"], (gid,)):
+            body = {"gid": str(gid), "arguments": arguments}
+            self._outbox.send(conn, f"tcc.{branch}", gid, kind, body)
+
+    def _go_on(self, gid: uuid.UUID) -> None:
+        """After a decision: call the branches, unless messages are on their way to them."""
+        if self._outbox is None:
+            self._finish_quietly(gid)
 
     def _finish_quietly(self, gid: uuid.UUID) -> str | None:
         """Do the calls that are left; what fails is left to :meth:`recover`. Returns the state that was reached."""
@@ -145,16 +179,13 @@ class Coordinator:
         with self._connect() as conn:
             state = execute_of(conn)(self._sql["state"], (gid,))[0][0]
             calls = execute_of(conn)(self._sql["open_calls"], (gid,))
-        if state == "trying":  # too late to confirm, and nobody has cancelled it yet
-            self._decide(gid, "cancelling", "its time was over")
-            return self._finish(gid)
         for branch, arguments in calls:
             participant = self._participants[branch]
             (participant.confirm if state == "confirming" else participant.cancel)(gid, arguments)
             kill_point("tcc.called")
             with self._connect() as conn:
                 execute_of(conn)(self._sql["done"], (gid, branch))
-        ended = {"confirming": "confirmed", "cancelling": "cancelled"}.get(state, state)
+        ended = _ENDED.get(state, state)
         with self._connect() as conn:
             execute_of(conn)(self._sql["finish"], (ended, gid, state, gid))
         return str(ended)

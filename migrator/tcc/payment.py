@@ -37,15 +37,23 @@ class WalletBranch:
     def confirm(self, gid: uuid.UUID, arguments: Any) -> None:
         """Capture the hold: the ledger transaction has the same id."""
         with self.connect() as conn:
-            if self.barrier.confirm(conn, gid):
-                payer, payee, amount = (arguments[name] for name in ("payer", "payee", "amount"))
-                work.do(conn, CaptureHold(str(gid), str(gid), payer, payee, amount))
+            self.confirm_in(conn, gid, arguments)
 
     def cancel(self, gid: uuid.UUID, arguments: Any) -> None:
         """Release the hold, where there is one."""
         with self.connect() as conn:
-            if self.barrier.cancel(conn, gid):
-                work.do(conn, FreeHold(str(gid), str(gid), arguments["payer"], arguments["amount"], "released"))
+            self.cancel_in(conn, gid, arguments)
+
+    def confirm_in(self, conn: Connection, gid: uuid.UUID, arguments: Any) -> None:
+        """Capture the hold in an open transaction."""
+        if self.barrier.confirm(conn, gid):
+            payer, payee, amount = (arguments[name] for name in ("payer", "payee", "amount"))
+            work.do(conn, CaptureHold(str(gid), str(gid), payer, payee, amount))
+
+    def cancel_in(self, conn: Connection, gid: uuid.UUID, arguments: Any) -> None:
+        """Release the hold in an open transaction."""
+        if self.barrier.cancel(conn, gid):
+            work.do(conn, FreeHold(str(gid), str(gid), arguments["payer"], arguments["amount"], "released"))
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,18 @@ class HistoryBranch:
     def confirm(self, gid: uuid.UUID, arguments: Any) -> None:
         """Nothing but the barrier: the settlement will confirm the point."""
         with self.connect() as conn:
-            self.barrier.confirm(conn, gid)
+            self.confirm_in(conn, gid, arguments)
 
     def cancel(self, gid: uuid.UUID, arguments: Any) -> None:
         """Let the point expire, where there is one."""
         with self.connect() as conn:
-            if self.barrier.cancel(conn, gid):
-                work.do(conn, Expire(str(gid), str(gid)))
+            self.cancel_in(conn, gid, arguments)
+
+    def confirm_in(self, conn: Connection, gid: uuid.UUID, arguments: Any) -> None:
+        """Nothing but the barrier, in an open transaction."""
+        self.barrier.confirm(conn, gid)
+
+    def cancel_in(self, conn: Connection, gid: uuid.UUID, arguments: Any) -> None:
+        """Let the point expire in an open transaction."""
+        if self.barrier.cancel(conn, gid):
+            work.do(conn, Expire(str(gid), str(gid)))

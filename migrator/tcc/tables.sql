@@ -42,6 +42,9 @@ WHERE gid = %s AND state = 'trying' AND (%s OR deadline > clock_timestamp()) RET
 -- name: state
 SELECT state FROM {schema}.tcc_transaction WHERE gid = %s
 
+-- name: locked_state
+SELECT state FROM {schema}.tcc_transaction WHERE gid = %s FOR UPDATE
+
 -- name: open_calls
 SELECT branch, arguments FROM {schema}.tcc_call WHERE gid = %s AND NOT done ORDER BY branch
 
@@ -54,7 +57,9 @@ WHERE gid = %s AND state = %s AND NOT EXISTS (SELECT FROM {schema}.tcc_call c WH
 
 -- name: unfinished
 SELECT gid, state FROM {schema}.tcc_transaction
-WHERE state IN ('confirming', 'cancelling') OR (state = 'trying' AND deadline <= clock_timestamp()) ORDER BY deadline
+WHERE (state IN ('confirming', 'cancelling') AND changed_at <= clock_timestamp() - %s * interval '1 second')
+   OR (state = 'trying' AND deadline <= clock_timestamp())
+ORDER BY deadline
 
 -- name: try
 INSERT INTO {schema}.tcc_branch (gid, branch, state, deadline) VALUES (%s, %s, 'tried', %s)

@@ -158,9 +158,10 @@ def test_requests_keep_to_the_limits(sink: SqsQueues, queue: tuple[Any, str]) ->
     assert len(received(queue)) == 30
 
 
-def test_a_queue_that_is_missing_is_named(sink: SqsQueues) -> None:
-    with pytest.raises(SinkUnreachable, match=r"nowhere.*NonExistentQueue"):
-        sink.publish({1: event(1, "k", topic="nowhere")})
+def test_a_queue_that_is_missing_holds_only_its_events(sink: SqsQueues, queue: tuple[Any, str]) -> None:
+    outcome = sink.publish({1: event(1, "k", topic="nowhere"), 2: event(2, "k")})
+    assert (list(outcome.delivered), outcome.refused) == ([2], {1: "SQS: there is no queue for nowhere"})
+    assert [one.id for one in received(queue)] == ["e2"]
 
 
 def test_an_inbox_handles_a_queue_once_and_in_order(sink: SqsQueues, queue: tuple[Any, str], pair: Databases) -> None:

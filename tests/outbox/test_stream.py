@@ -193,6 +193,11 @@ def test_status_and_the_command_line_tell_what_waits(shop: Shop) -> None:
         assert found.keys() - COMMON == documented("outbox status")
         _bring_sink_back(shop)
         shop.await_numbers("k", [1])
+    [successor] = json.loads(shop.bank.cli("outbox", "connector", "shop").stdout)["connectors"]
+    assert successor["config"]["transforms.outbox.table.fields.additional.placement"] == (
+        "type:header:eventType,trace:header:traceId"
+    )
+    shop.on(Side.SERVICE, *successor["first"][:1])
     assert "0 events wait" in shop.bank.cli("outbox", "status", "shop").stdout
 
 

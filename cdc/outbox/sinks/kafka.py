@@ -10,6 +10,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
 
 from cdc.outbox.events import OutboxEvent
@@ -40,7 +41,8 @@ def open_kafka(context: Context, declared: KafkaSink, where: str) -> KafkaTopics
         key: expand(value, where=f"{where}.client.{key}") if isinstance(value, str) else value
         for key, value in client.items()
     }
-    return KafkaTopics(expand(bootstrap, where=f"{where}.bootstrap"), f"carveout-outbox-{context.name}", options)
+    address = expand(bootstrap, where=f"{where}.bootstrap")
+    return KafkaTopics(address, f"carveout-outbox-{context.name}", options, partitions=declared.partitions)
 
 
 class KafkaTopics:
@@ -48,22 +50,26 @@ class KafkaTopics:
 
     :param identity: the transactional id: of all producers that share it, only the newest one can publish.
     :param options: further options of kafka-python (security).
+    :param partitions: with which missing topics are made; 0: they are not.
     """
 
-    def __init__(self, bootstrap: str, identity: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, bootstrap: str, identity: str, options: Mapping[str, Any], *, partitions: int = 0) -> None:
         self._bootstrap = bootstrap
         self._identity = identity
         self._options = options
+        self._partitions = partitions
+        self._topics: set[str] = set()
         self._producer: Any = None
 
     def publish(self, events: Mapping[int, OutboxEvent]) -> Outcome:
         """Publish a batch; where a record is refused, the batch goes without its line."""
         left, refused = dict(events), dict[int, str]()
-        for number, event in events.items():
-            if number in left and (reason := _impossible(event)):
-                refused[number] = reason
-                left = without_line(left, number)
         try:
+            self._look_for({event.topic for event in events.values()})
+            for number, event in events.items():
+                if number in left and (reason := self._impossible(event)):
+                    refused[number] = reason
+                    left = without_line(left, number)
             while left and (found := self._attempt(left)):
                 number, refused[number] = found
                 left = without_line(left, number)
@@ -76,30 +82,56 @@ class KafkaTopics:
         """End the producer; an open transaction is aborted by the brokers."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=1)
+            with suppress(Exception):  # it waits for records that were refused, and then says that they are not there
+                producer.close(timeout=1)
 
     def _attempt(self, events: Mapping[int, OutboxEvent]) -> tuple[int, str] | None:
         """One transaction of all events; where one is refused, nothing of it stands and its reason is returned."""
         producer = self._connected()
         producer.begin_transaction()
+        failed: dict[int, Exception] = {}
         sent: dict[int, Any] = {}
         for number, event in events.items():
             try:
                 sent[number] = _send(producer, event)
             except _refusals() as error:
-                return self._abort(number, error)
-        producer.flush(timeout=_CONFIRMED_S)
-        for number, future in sent.items():
-            try:
-                future.get(timeout=_CONFIRMED_S)
-            except _refusals() as error:
-                return self._abort(number, error)
-        producer.commit_transaction()
-        return None
+                failed[number] = error
+                break
+        failed |= {number: error for number, future in sent.items() if (error := _error_of(future))}
+        if not failed:
+            producer.commit_transaction()
+            return None
+        # What is refused makes others fail with it, and the producer of no more use.
+        for number, error in failed.items():
+            if isinstance(error, _refusals()):
+                self.close()
+                return number, f"Kafka: {type(error).__name__}: {error}"
+        raise next(iter(failed.values()))
 
-    def _abort(self, number: int, error: Exception) -> tuple[int, str]:
-        self._producer.abort_transaction()
-        return number, f"Kafka: {type(error).__name__}: {error}"
+    def _look_for(self, wanted: set[str]) -> None:
+        """Learn of topics that were not there before; make those that are missing, where that is asked for."""
+        if wanted <= self._topics:
+            return
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import TopicAlreadyExistsError
+
+        with closing(KafkaAdminClient(bootstrap_servers=self._bootstrap, **self._options)) as admin:
+            self._topics = set(admin.list_topics())
+            if self._partitions and (missing := {name for name in wanted - self._topics if _is_name(name)}):
+                configs = {"num_partitions": self._partitions, "replication_factor": -1}
+                with suppress(TopicAlreadyExistsError):
+                    admin.create_topics(dict.fromkeys(missing, configs), wait_for_metadata=True)
+                self._topics |= missing
+
+    def _impossible(self, event: OutboxEvent) -> str | None:
+        """Why the brokers cannot take the event, or None."""
+        if not _is_name(event.topic):
+            return f"Kafka: {event.topic!r} is no name of a topic"
+        if event.topic not in self._topics:
+            return f"Kafka: there is no topic {event.topic} (partitions in [outbox_sink] has missing ones made)"
+        if event.key is None and event.payload is None:
+            return "Kafka: it has neither key nor payload"
+        return None
 
     def _connected(self) -> Any:
         if self._producer is None:
@@ -114,6 +146,14 @@ class KafkaTopics:
         return self._producer
 
 
+def _error_of(future: Any) -> Exception | None:
+    try:
+        future.get(timeout=_CONFIRMED_S)
+    except Exception as error:  # the client's errors have no common base
+        return error
+    return None
+
+
 def _send(producer: Any, event: OutboxEvent) -> Any:
     return producer.send(
         event.topic,
@@ -125,13 +165,8 @@ def _send(producer: Any, event: OutboxEvent) -> Any:
     )
 
 
-def _impossible(event: OutboxEvent) -> str | None:
-    """Why no Kafka can take the event, or None."""
-    if not _TOPIC.fullmatch(event.topic) or event.topic in {".", ".."}:
-        return f"Kafka: {event.topic!r} is no name of a topic"
-    if event.key is None and event.payload is None:
-        return "Kafka: it has neither key nor payload"
-    return None
+def _is_name(topic: str) -> bool:
+    return _TOPIC.fullmatch(topic) is not None and topic not in {".", ".."}
 
 
 def _refusals() -> tuple[type[Exception], ...]:

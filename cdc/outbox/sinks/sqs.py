@@ -89,6 +89,9 @@ class SqsQueues:
         for _ in range(_TRIES):
             try:
                 answer = self._client.send_message_batch(QueueUrl=self._url(topic), Entries=entries)
+            except self._client.exceptions.QueueDoesNotExist:
+                self._urls.pop(topic, None)
+                return {int(entry["Id"]): f"SQS: there is no queue for {topic}" for entry in entries}
             except (BotoCoreError, ClientError) as error:
                 raise _unreachable(topic, str(error)) from error
             failed = answer.get("Failed", [])
