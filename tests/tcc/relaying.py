@@ -130,7 +130,7 @@ def pay(wallet: str, history: str, payments: int) -> None:
 def main(what: str, wallet: str, history: str, payments: str = "0") -> None:
     run: dict[str, Callable[[], object]] = {
         "pay": lambda: pay(wallet, history, int(payments)),
-        "carry": lambda: [thread.join() for thread in carrying(wallet, history, threading.Event())],
+        "carry": lambda: carrying(wallet, history, threading.Event()),  # whose threads keep the process alive
     }
     run[what]()
 

@@ -94,8 +94,8 @@ class KafkaTopics:
         for number, event in events.items():
             try:
                 sent[number] = _send(producer, event)
-            except _refusals() as error:
-                failed[number] = error
+            except _refusals() as refusal:
+                failed[number] = refusal
                 break
         failed |= {number: error for number, future in sent.items() if (error := _error_of(future))}
         if not failed:
