@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdc.state import position
 from contexts.errors import CarveoutError, ConfigError, RefusedError
+from migrator.control.migrations import Migration
 from migrator.run import Run
 from migrator.steps.transport import link_of
 
@@ -39,6 +40,7 @@ def problems(run: Run) -> list[str]:
 
 def _problems(link: Link, context: str) -> Iterator[str]:
     from cdc.kafka import connect, settings, topic
+    from cdc.kafka.link import foreign
 
     api, names, cluster = link.cluster.connect, link.names, link.cluster
     config, status = connect.current(api, names), connect.status(api, names)
@@ -50,10 +52,22 @@ def _problems(link: Link, context: str) -> Iterator[str]:
             yield f"connector {names.connector} does not run ({states}) {status.trace}".rstrip()
         for found in settings.audit(config):
             yield f"connector {names.connector}: {found.setting}={found.given}: {found.reason} ({found.fix})"
+        if placeholder := link.placeholder():  # none before the stream has begun
+            wanted = cluster.config(link.stream, link.open_, placeholder)
+            yield from (f"connector {names.connector}: {one}" for one in foreign(config, wanted))
     try:
         topic.check(cluster.bootstrap, names.topic, options=cluster.options)
     except RefusedError as error:
         yield error.message
+
+
+def health(run: Run, migration: Migration) -> dict[str, Any] | None:
+    """How the present stream does on its way through Kafka; None where it does not go there, or there is none yet."""
+    if run.context.source != "kafka" or not migration.state.has_stream:
+        return None
+    from cdc.kafka.health import look
+
+    return look(link_of(run, migration.stream, migration.open_side)).to_json()
 
 
 def described(run: Run) -> dict[str, Any]:

@@ -61,6 +61,11 @@ class State(enum.StrEnum):
         """Whether the worker follows the open side in this state."""
         return self.work is Work.FOLLOW
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether there is a stream: from the copy on its slot keeps log, or a connector reads it."""
+        return self is State.COPYING or self.streams
+
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.PLANNED: frozenset({State.PREPARED, State.ABORTING}),

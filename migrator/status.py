@@ -8,7 +8,7 @@ from psycopg import sql
 
 from contexts.databases import Connection
 from contexts.model import Side
-from migrator import rules
+from migrator import connector, rules
 from migrator.continuous.shown import line as verifying_line
 from migrator.continuous.shown import verifying
 from migrator.control import intents, locks, migrations, switches, workers
@@ -37,12 +37,13 @@ def status(run: Run) -> dict[str, Any]:
     }
     if migration.state is State.PLANNED:
         return {**found, "next_steps": next_steps(migration, None, None, worker_runs=False)}
-    worker = _worker(run)
+    worker, carried = _worker(run), connector.health(run, migration)
     switch = switches.current(run.control, run.name)
     unproven = why_not_proven(run, migration.open_side) if migration.state.streams else None
     broken = rules.summary(run.context, run.databases)
     found |= {
         "worker": worker,
+        "connector": carried,
         "intents": [
             {"kind": intent.kind, "state": intent.state, "payload": intent.payload}
             for intent in intents.open_intents(run.control, run.name)
@@ -54,7 +55,8 @@ def status(run: Run) -> dict[str, Any]:
         "lockstep": findings.summary(run.control, run.executor.connection(Side.SERVICE), run.name),
         "last_switch": _last_switch(run.control, run.name),
         "way_back": back.to_json() if (back := way_back(run, migration)) else None,
-        "next_steps": rules.next_steps(run.name, broken["waiting"])
+        "next_steps": ([f"carveout doctor {run.name}"] if carried and carried["failed"] else [])
+        + rules.next_steps(run.name, broken["waiting"])
         + next_steps(
             migration,
             switch.outcome if switch else None,
@@ -112,6 +114,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shown += _worker_lines(worker)
     elif "worker" in found:
         shown.append("  worker: none has run")
+    shown += _connector_lines(found.get("connector"))
     shown += [_asked(intent) for intent in found.get("intents", ())]
     shown += _proof(found)
     shown += [verifying_line(found["verifying"])] if found.get("verifying") else []
@@ -177,6 +180,21 @@ def _worker_lines(worker: dict[str, Any]) -> list[str]:
     return shown
 
 
+def _connector_lines(carried: dict[str, Any] | None) -> list[str]:
+    if carried is None:
+        return []
+    states = ", ".join(filter(None, (carried["state"], *carried["tasks"]))) or "not there"
+    shown = [f"  connector {carried['connector']}: {states}"]
+    if carried["failed"]:
+        shown = [f"  CONNECTOR FAILED: {carried['connector']} ({states}): {carried['error']}"]
+    if carried["lag_records"] is not None:
+        size = carried["lag_bytes_estimated"]
+        shown.append(f"  topic: {carried['lag_records']} records to apply" + (f", ~{size} bytes" if size else ""))
+    if carried["slot_lag_bytes"] is not None:
+        shown.append(f"  slot: keeps {carried['slot_lag_bytes']} bytes of log until the connector confirms them")
+    return shown + [f"  NOT TOLD: {why}" for why in carried["unanswered"]]
+
+
 def _lockstep_lines(lockstep: dict[str, Any]) -> list[str]:
     shown = [
         f"  written: {lockstep['mode']}; {lockstep['audited']} transactions audited, {lockstep['found']} differences"
@@ -229,7 +247,8 @@ def _worker(run: Run) -> dict[str, Any] | None:
     if report is None:
         return None
     running = locks.is_held(run.control, run.name, "worker") and report.age_s < WORKER_SEEN_S
-    found = {"running": running, "pid": report.pid, "host": report.host, "age_s": report.age_s, **report.report}
+    told = {key: value for key, value in report.report.items() if key != "connector"}  # asked anew, worker or not
+    found = {"running": running, "pid": report.pid, "host": report.host, "age_s": report.age_s, **told}
     if group := found.get("group"):
         found["group"] = {**group, "standing_by": workers.standing_by(run.control, run.name)}
     return found

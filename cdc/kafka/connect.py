@@ -20,7 +20,7 @@ from typing import Any
 
 from psycopg import conninfo
 
-from cdc.kafka import settings
+from cdc.kafka import settings, trace
 from cdc.names import publication_name, slot_name
 from cdc.source import slots
 from cdc.state.position import StreamId
@@ -59,7 +59,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A connector as Connect sees it; ``trace`` is the first line of a failed task's."""
+    """A connector as Connect sees it; ``trace`` is what a failed task says, without values of rows."""
 
     connector: str
     tasks: tuple[str, ...]
@@ -329,8 +329,9 @@ def status(connect: Connect, names: Names) -> Status | None:
     found = connect.call("GET", f"{_path(names)}/status")
     if found is None:
         return None
-    trace = next((t["trace"] for t in (found["connector"], *found["tasks"]) if t.get("trace")), "")
-    return Status(found["connector"]["state"], tuple(t["state"] for t in found["tasks"]), trace.partition("\n")[0])
+    whole = next((t["trace"] for t in (found["connector"], *found["tasks"]) if t.get("trace")), "")
+    said = trace.shown(whole, (names.connector, names.slot, names.publication))
+    return Status(found["connector"]["state"], tuple(t["state"] for t in found["tasks"]), said)
 
 
 def restart(connect: Connect, names: Names) -> None:

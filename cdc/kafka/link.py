@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cdc.kafka import connect, settings, topic
@@ -237,13 +237,24 @@ def require_ours(found: dict[str, str], wanted: dict[str, str]) -> None:
     """
     name = wanted["topic.prefix"]
     _require_lossless(name, found)
-    for key in ("slot.name", "publication.name", "unavailable.value.placeholder", *_ROUTING):
-        if found.get(key) != wanted[key]:
-            shown = "" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted[key]})"
-            raise _refused(name, f"{key} is not the one of this stream{shown}")
+    if others := foreign(found, wanted):
+        raise _refused(name, "; ".join(others))
 
 
-_ROUTING = ("topic.prefix", "transforms", "transforms.one.regex", "transforms.one.replacement")
+#: What makes a connector the one of its stream: where it reads, and where all of it goes.
+_OURS = ("database.hostname", "database.port", "database.dbname", "slot.name", "publication.name", "topic.prefix",
+         "transforms", "transforms.one.type", "transforms.one.regex", "transforms.one.replacement",
+         "unavailable.value.placeholder")  # fmt: skip
+
+
+def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """A sentence for each setting with which a connector reads or writes something else than this stream."""
+    return [
+        f"{key} is not the one of this stream"
+        + ("" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted[key]})")
+        for key in _OURS
+        if found.get(key) != wanted[key]
+    ]
 
 
 def _require_lossless(name: str, config: dict[str, str]) -> None:

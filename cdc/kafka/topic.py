@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from cdc.kafka.connect import MAX_RECORD_BYTES
@@ -24,6 +25,17 @@ _GONE_S = 30.0
 
 class KafkaUnreachable(DatabaseUnreachable):
     """No broker answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a topic holds."""
+
+    #: Offsets of the oldest record and behind the newest committed one.
+    first: int
+    end: int
+    #: On one broker; None where we may not ask the brokers for it.
+    bytes: int | None
 
 
 @contextmanager
@@ -102,6 +114,34 @@ def is_empty(bootstrap: str, topic: str, *, options: Options | None = None) -> b
     with _reader(bootstrap, options or {}) as consumer:
         partition = TopicPartition(topic, 0)
         return int(consumer.end_offsets([partition])[partition]) == 0
+
+
+def size(bootstrap: str, topic: str, *, options: Options | None = None) -> Size:
+    """How much the topic's one partition holds.
+
+    :raises KafkaUnreachable: no broker answered, or there is no such topic.
+    """
+    from kafka import IsolationLevel, TopicPartition
+    from kafka.admin import OffsetSpec
+
+    partition = TopicPartition(topic, 0)
+    with _admin(bootstrap, options or {}) as admin:
+        first, end = (
+            int(admin.list_partition_offsets({partition: spec}, IsolationLevel.READ_COMMITTED)[partition].offset)
+            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
+        return Size(first, end, _bytes(admin, topic))
+
+
+def _bytes(admin: Any, topic: str) -> int | None:
+    sizes = [
+        one["partition_size"]
+        for broker in admin.describe_log_dirs([topic])
+        for folder in broker["log_dirs"]
+        for found in folder["topics"]
+        for one in found["partitions"]
+    ]
+    return max(sizes, default=None)
 
 
 def holds_message(

@@ -26,6 +26,7 @@ from migrator.worker.monitor import Monitor
 from migrator.worker.outbox import OutboxTask
 from migrator.worker.requests import IntentBarrier
 from migrator.worker.seat import Seat
+from migrator.worker.transport import TransportTask
 
 TICK_S = 1.0
 #: The phase of a worker that was given the work of another, until it streams.
@@ -53,6 +54,7 @@ class ControlTask:
         self._seen_barriers: set[int] = set()
         self._watch: WatchTask | None = None
         self._outbox: OutboxTask | None = None
+        self._transport: TransportTask | None = None
         self._seat: Seat | None = None
         self._sampler = Sampler(context.name)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
@@ -62,8 +64,10 @@ class ControlTask:
         self._seat = seat
         self._watch = WatchTask(self._context, self._databases, self._stop, seat.taken)
         self._outbox = OutboxTask(self._context, self._databases, self._stop, seat.taken)
+        self._transport = TransportTask(self._context, self._databases, self._stop, seat.taken)
         self._thread.start()
         self._watch.start()
+        self._transport.start()
 
     def join(self) -> None:
         """Wait for the task to end after the worker's stop event."""
@@ -72,6 +76,8 @@ class ControlTask:
             self._watch.join()
         if self._outbox:
             self._outbox.join()
+        if self._transport:
+            self._transport.join()
 
     def interrupt(self) -> None:
         """End what runs: the seat was taken away."""
@@ -152,6 +158,7 @@ class ControlTask:
             **measured,
             "watch": (self._watch.report if self._watch else None) or None,
             "outbox": (self._outbox.report if self._outbox else None) or None,
+            "connector": self._transport.report if self._transport else None,
             **(self._seat.report() if self._seat else {}),
         }
         if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing

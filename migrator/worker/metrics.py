@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -26,6 +26,15 @@ GAUGES = {
     "carveout_rule_violations_total": ("rule_violations", "Rows and groups that broke a stream rule, ever"),
     "carveout_paused": ("paused", "1 while the worker is paused or throttled"),
     "carveout_failed": ("error", "1 while the worker reports an error"),
+    "carveout_slot_lag_bytes": ("slot.lag_bytes", "WAL that the open side keeps for the stream's slot"),
+}
+#: The same where the stream goes through Kafka.
+KAFKA_GAUGES = {
+    "carveout_connector_running": ("connector.running", "1 while the connector and its task run"),
+    "carveout_connector_failed": ("connector.failed", "1 while the connector or its task has failed"),
+    "carveout_topic_lag_records": ("connector.lag_records", "Records of the topic that are not applied"),
+    "carveout_topic_lag_bytes": ("connector.lag_bytes_estimated", "The same in bytes, by the mean size of a record"),
+    "carveout_topic_bytes": ("connector.topic_bytes", "Size of the topic on one broker"),
 }
 
 
@@ -71,10 +80,10 @@ class _Collector:
             if report:
                 up.add_metric([name], report.age_s)
         yield from (up, state)
-        for metric, (key, text) in GAUGES.items():
+        for metric, (key, text) in {**GAUGES, **KAFKA_GAUGES}.items():
             family = GaugeMetricFamily(metric, text, labels=["context"])
             for name, (_, report) in reports.items():
-                if report and (value := _number(report.report.get(key))) is not None:
+                if report and (value := _reported(report.report, key)) is not None:
                     family.add_metric([name], value)
             yield family
 
@@ -86,7 +95,11 @@ class _Collector:
             return None, None
 
 
-def _number(value: Any) -> float | None:
-    if value is None or isinstance(value, str):
-        return float(bool(value))
-    return float(value)
+def _reported(report: Mapping[str, Any], key: str) -> float | None:
+    """A number of a report, 1 or 0 for a reason or none; None where a part of the report (``slot.``) does not tell."""
+    part, _, name = key.rpartition(".")
+    found = report.get(part) if part else report
+    if not found or (part and found.get(name) is None):
+        return None
+    value = found.get(name)
+    return float(bool(value)) if value is None or isinstance(value, str) else float(value)

@@ -66,6 +66,11 @@ def test_every_rule_finds_what_it_is_about(rule: settings.Rule) -> None:
         ({"column.mask.with.10.chars": "app.t.c"}, "column.mask.with.10.chars"),
         ({"column.truncate.to.5.chars": "app.t.c"}, "column.truncate.to.5.chars"),
         ({"driver.options": "-c bytea_output=hex"}, "driver.options"),
+        ({"driver.options": settings.session_options() + " -c intervalstyle=iso_8601"}, "driver.options"),
+        ({"driver.options": settings.session_options().replace("digits=3", "digits=30")}, "driver.options"),
+        ({"topic.creation.default.partitions": "1"}, "topic.creation.default.partitions"),
+        ({"heartbeat.interval.ms": "0"}, "heartbeat.interval.ms"),
+        ({"heartbeat.action.query": ""}, "heartbeat.action.query"),
     ],
 )
 def test_what_alters_values_is_found(change: dict[str, str], setting: str) -> None:
