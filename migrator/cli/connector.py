@@ -9,6 +9,7 @@ import click
 
 from contexts.errors import ExitCode, RefusedError
 from migrator import connector as connectors
+from migrator import contract as contracts
 from migrator.cli.common import (
     context_argument,
     dry_run_option,
@@ -21,6 +22,8 @@ from migrator.cli.common import (
 from migrator.control.locks import exclusive
 from migrator.lifecycle import State
 from migrator.steps import transport
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group()
@@ -76,6 +79,50 @@ def status(context_name: str, project_dir: Path | None, as_json: bool) -> None:
         for line in found["findings"]:
             click.echo(f"! {line}")
     sys.exit(ExitCode.NEEDS_HUMAN if found["findings"] else ExitCode.DONE)
+
+
+@connector.command()
+@context_argument
+@project_option
+@click.option("--format", "form", type=click.Choice(["json-schema", "avro"]), help="Only this one (default: both).")
+@click.option("-o", "--output", type=_FOLDER, help="Write contract.json and a file for each schema into FOLDER.")
+@click.option("--check", "checked", type=_FOLDER, help="Compare with the contract in FOLDER; write nothing.")
+@click.option(
+    "--require",
+    type=click.Choice(["backward", "forward", "both"]),
+    default="both",
+    show_default=True,
+    help="What --check insists on.",
+)
+def schema(
+    context_name: str,
+    project_dir: Path | None,
+    form: str | None,
+    output: Path | None,
+    checked: Path | None,
+    require: str,
+) -> None:
+    """Print or write the contract of the context's events: a schema for the keys and values of each table.
+
+    It says what the connector with our settings sends for the tables as the open side has them now. Its version rises
+    when anything of it changes. With --check: backward means that a consumer which knows the new contract can read
+    events written under the old one; forward, that one which knows the old contract can read the new events. Exit 3
+    where a change breaks what is required.
+    """
+    if output and checked:
+        raise click.UsageError("-o writes, and --check only compares: give one of them")
+    context, both = load(project_dir, context_name)
+    with run_of(context, both, "connector") as run:
+        found = contracts.present(run)
+    formats = [form] if form else ["json-schema", "avro"]
+    if checked:
+        compared = contracts.against(found, checked)
+        click.echo("\n".join(compared.lines()))
+        compared.require(require)
+    elif output:
+        click.echo("\n".join(contracts.write(found, output, formats)))
+    else:
+        print_json(contracts.document(found, formats))
 
 
 @connector.command()

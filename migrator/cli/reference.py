@@ -33,7 +33,7 @@ EXITS = {
     ExitCode.DONE: "done; for commands that judge: nothing found",
     ExitCode.ERROR: "an error: a server, a right, a file; running it again may do, the message says so",
     ExitCode.USAGE: "wrong arguments or a wrong configuration file",
-    ExitCode.DIFFERENCES: "the sides differ, or nothing was compared",
+    ExitCode.DIFFERENCES: "the sides differ, nothing was compared, or a contract is broken",
     ExitCode.REFUSED: "a guard refused: a wrong state, a blocker, somebody else at work; nothing was done",
     ExitCode.NEEDS_HUMAN: "somebody must decide: the stream stopped, or a switch could not be settled",
 }
@@ -88,6 +88,7 @@ NOTES = {
     "connector config": Note("carveout connector config wallet"),
     "connector apply": Note("carveout connector apply wallet --dry-run", (_REFUSED,)),
     "connector status": Note("carveout connector status wallet --json", (_HUMAN,)),
+    "connector schema": Note("carveout connector schema wallet -o events", (_DIFFERENCES, _REFUSED)),
     "connector delete": Note("carveout connector delete wallet", (_REFUSED,)),
     "stream look": Note("carveout stream look wallet", (_HUMAN,)),
     "stream skip": Note("carveout stream skip wallet --offset 4711 --reason 'a test message'", (_REFUSED,)),

@@ -29,7 +29,7 @@ from cdc.source.embedded import EmbeddedSource
 from cdc.state.position import Position
 from contexts.databases import Database
 from contexts.model import Side
-from tests.kafka import recorded
+from tests.kafka import contracts, recorded
 from tests.kafka.conftest import Stream, until_idle
 from tests.kafka.replay import apply
 
@@ -133,6 +133,11 @@ def test_every_change_is_what_pgoutput_says(
         assert theirs.commit_lsn <= ours.commit_lsn < ours.end_lsn
     assert len(through_kafka) == len(directly)
     _compare_tables(stream, new_database(major, Side.SERVICE), files, through_kafka)
+    with stream.database.connect("test") as conn:
+        contract = contracts.contract_of(conn, stream.tables(conn), stream.encoding(), arrays)
+        judge = contracts.Judge.of(conn, contract)
+    judge.judge(contracts.records(stream.stack.bootstrap, stream.names.topic))
+    assert judge.seen.keys() >= {"app.numbers", "app.toast", "app.part", "transaction", "message"}
 
 
 ARRAYS = {

@@ -49,6 +49,8 @@ class Codec:
     toastable: bool = True
     #: The name that ``column.propagate.source.type`` adds; empty where it is not compared.
     type_name: str = ""
+    #: Connect's type and logical name of an array's elements.
+    items: tuple[str, str] = ("", "")
 
 
 EMBEDDED = "use the embedded source for this context"
@@ -247,7 +249,12 @@ def _array(column: Column, encoding: Encoding) -> Codec | Refusal:
     else:
         return Refusal(f"arrays of this type are left out or altered ({_UNPROVEN})", EMBEDDED)
     marker = _array_marker(element, encoding.placeholder)
-    return Codec(composed.array(decode), ("array", ""), marker, type_name=_propagated(column, name))
+    items = _PLAIN[element][1:3] if element in _PLAIN else ("bytes", "") if element == 17 else _text_items(element)
+    return Codec(composed.array(decode), ("array", ""), marker, type_name=_propagated(column, name), items=items)
+
+
+def _text_items(element: int) -> tuple[str, str]:
+    return "string", _TEXTS[element][1]
 
 
 def _array_marker(element: int, placeholder: str) -> object:
