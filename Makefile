@@ -36,12 +36,14 @@ lint: $(STAMP)  ## style, types, and which package may import which
 bench: $(STAMP) ## compare with other movers; ARGS for bench
 	$(RUN) -m bench $(ARGS)
 
-chaos: $(STAMP) ## long runs of one scenario: alarms, bouncer, bouncer_faults, lockstep (ARGS="bouncer --rounds 20")
+chaos: $(STAMP) ## long runs of one scenario: alarms, bouncer, bouncer_faults, lockstep, kafka_histories (ARGS="bouncer --rounds 20")
 	$(RUN) -m tests.chaos $(ARGS)
 
-lock:           ## resolve requirements.lock anew (needs uv)
+lock:           ## resolve both requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev -p 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header -c requirements.lock \
+	  --extra kafka --extra metrics --extra asyncio -p 3.11 pyproject.toml -o deploy/requirements.lock
 
 packages: $(STAMP)
 	@sh tests/packages.sh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SCENARIOS = ("alarms", "bouncer", "bouncer_faults", "lockstep")
+SCENARIOS = ("alarms", "bouncer", "bouncer_faults", "lockstep", "kafka_histories")
 
 
 def main() -> None:

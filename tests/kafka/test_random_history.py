@@ -1,7 +1,8 @@
 """Random histories through real Debezium against the embedded source: after each, three databases hold the same rows.
 
-The tables are those of ``tests/stream``, without what ``check`` refuses; that list stands here. Without settings a
-short, fixed selection is played; ``CARVEOUT_KAFKA_HISTORIES`` plays so many random ones.
+The tables are those of ``tests/stream``, without what ``check`` refuses (that list stands here), and two with a column
+of every type that it accepts. Without settings a short, fixed selection is played; ``CARVEOUT_KAFKA_HISTORIES`` plays
+so many random ones (``python -m tests.chaos kafka_histories``).
 """
 
 from __future__ import annotations
@@ -39,15 +40,14 @@ from contexts.catalog import Table, read_tables
 from contexts.databases import Connection, Database
 from contexts.model import Options, Side, TableName
 from tests.conftest import new_databases
+from tests.kafka import contracts, every_type
 from tests.kafka.moving import api
 from tests.stream.shapes import BY_NAME, SCHEMA, SHAPES, TYPES_SQL, Shape
 from tests.stream.sides import run
 from tests.stream.statements import seeds, transactions
 
 HISTORIES = int(os.environ.get("CARVEOUT_KAFKA_HISTORIES", "0"))
-STREAM = StreamId("h", 1)
-NAMES = Names.of(STREAM, "random")
-PLAIN = ("h.scaled.v", "h.typed_full.c_texts", "h.typed.c_texts")
+PLAIN = ("h.scaled.v", "h.typed_full.c_texts", "h.typed.c_texts", *every_type.PLAIN)
 ENCODING = Encoding.of({**lossless(), "unavailable.value.placeholder": "p" * 30})
 #: What ``check`` refuses of these tables: the columns of ``typed``, and of ``typed_full`` beside them nothing else.
 REFUSED = {
@@ -64,14 +64,47 @@ def accepted(shape: Shape) -> Shape:
     return replace(shape, values={n: tuple(v for v in p if v != TOO_LATE) for n, p in values.items()})
 
 
-ACCEPTED = [accepted(shape) for shape in SHAPES if shape.table not in REFUSED]
-TABLES = [TableName(SCHEMA, shape.name) for shape in ACCEPTED]
+@dataclass(frozen=True)
+class Play:
+    """Which tables, on which servers."""
+
+    name: str
+    #: Of the open side, of the closed one through Kafka, and of the closed one without.
+    majors: tuple[int, int, int]
+    shapes: tuple[Shape, ...]
+    #: Drawn in every history.
+    always: tuple[str, ...] = ()
+    extensions: str = ""
+
+    @property
+    def accepted(self) -> list[Shape]:
+        return [accepted(shape) for shape in self.shapes if shape.table not in REFUSED]
+
+    @property
+    def tables(self) -> list[TableName]:
+        return [TableName(SCHEMA, shape.name) for shape in self.accepted]
+
+    @property
+    def stream(self) -> StreamId:
+        return StreamId(self.name, 1)
+
+    @property
+    def names(self) -> Names:
+        return Names.of(self.stream, "random")
+
+
+ALL = Play("h", (16, 18, 16), (*SHAPES, every_type.EVERY, every_type.EVERY_FULL, every_type.EVERY_DOMAIN),
+           ("every", "every_full", "every_domain"))  # fmt: skip
+#: The only servers here that bring extensions.
+EXTENDED = Play("hx", (15, 15, 15), (BY_NAME["plain"], every_type.EVERY_EXTENDED), ("plain", "every_extended"),
+                every_type.EXTENSIONS)  # fmt: skip
 
 
 @dataclass
 class Sides:
     """One open side and two closed ones, each with its own stream."""
 
+    play: Play
     shared: Connection
     closed: dict[str, Connection]
     streams: dict[str, Stream]
@@ -84,7 +117,7 @@ class Sides:
 
     def assert_equal(self) -> int:
         count = 0
-        for shape in ACCEPTED:
+        for shape in self.play.accepted:
             expected = rows(self.shared, shape)
             for name, conn in self.closed.items():
                 assert rows(conn, shape) == expected, f"{shape.table} through {name}"
@@ -99,8 +132,8 @@ def rows(conn: Connection, shape: Shape) -> list[Any]:
         return sorted(bytes(line) for line in copy)
 
 
-def described(conn: Connection) -> dict[TableName, Table]:
-    return read_tables(conn, TABLES)
+def described(conn: Connection, play: Play) -> dict[TableName, Table]:
+    return read_tables(conn, play.tables)
 
 
 @pytest.fixture(scope="module")
@@ -108,95 +141,107 @@ def databases(servers: Any) -> Iterator[Callable[[int, Side], Database]]:
     yield from new_databases(servers)
 
 
-@pytest.fixture(scope="module")
-def sides(databases: Callable[[int, Side], Database], stack: Stack, tmp_path_factory: Any) -> Iterator[Sides]:
-    shared = databases(16, Side.SHARED)
-    targets = {"kafka": databases(18, Side.SERVICE), "embedded": databases(16, Side.SERVICE)}
+@pytest.fixture(scope="module", params=[ALL, EXTENDED], ids=lambda play: play.name)
+def sides(
+    request: pytest.FixtureRequest, databases: Callable[[int, Side], Database], stack: Stack, tmp_path_factory: Any
+) -> Iterator[Sides]:
+    play: Play = request.param
+    shared = databases(play.majors[0], Side.SHARED)
+    targets = {
+        name: databases(major, Side.SERVICE) for name, major in zip(("kafka", "embedded"), play.majors[1:], strict=True)
+    }
     with ExitStack() as ended:
         conns = {name: ended.enter_context(closing(application(one))) for name, one in targets.items()}
         app = ended.enter_context(closing(application(shared)))
-        create_tables(app, closed=False)
+        create_tables(app, play, closed=False)
         for conn in conns.values():
-            create_tables(conn, closed=True)
-        positions = started(app, shared, targets, stack)
-        ended.callback(connect.delete, api(stack), NAMES)
+            create_tables(conn, play, closed=True)
+        positions = started(app, play, shared, targets, stack)
+        ended.callback(connect.delete, api(stack), play.names)
         spool = tmp_path_factory.mktemp("spool")
         streams = {
-            name: stream_to(ended, shared, targets[name], source)
+            name: stream_to(ended, play, shared, targets[name], source)
             for name, source in (
-                ("kafka", lambda: from_kafka(stack, shared, targets["kafka"], positions["kafka"])),
-                ("embedded", lambda: directly(shared, positions["embedded"], spool)),
+                ("kafka", lambda: from_kafka(stack, play, shared, targets["kafka"], positions["kafka"])),
+                ("embedded", lambda: directly(play, shared, positions["embedded"], spool)),
             )
         }
-        yield Sides(app, conns, streams)
+        yield Sides(play, app, conns, streams)
 
 
 def application(database: Database) -> Connection:
     return database.connect("test", search_path=SCHEMA, lock_timeout="30ms", client_min_messages="error")
 
 
-def create_tables(conn: Connection, *, closed: bool) -> None:
-    conn.execute((TYPES_SQL + ";".join(shape.statements(closed=closed) for shape in SHAPES)).encode())
+def create_tables(conn: Connection, play: Play, *, closed: bool) -> None:
+    statements = [play.extensions, TYPES_SQL, *(shape.statements(closed=closed) for shape in play.shapes)]
+    conn.execute(";".join(statements).encode())
+    made = {shape.name for shape in play.shapes}
     for name in sorted(REFUSED):
         schema, table, *column = name.split(".")
+        if table not in made:
+            continue
         drop = f"ALTER TABLE {schema}.{table} DROP COLUMN {column[0]}" if column else f"DROP TABLE {schema}.{table}"
         found = set(refusals(read_tables(conn, [TableName(schema, table)]).values(), ENCODING, PLAIN))
         assert closed or name in found, f"{name} is not refused"
         conn.execute(drop.encode())
-    assert set(refusals(described(conn).values(), ENCODING, PLAIN)) == set()
+    assert set(refusals(described(conn, play).values(), ENCODING, PLAIN)) == set()
 
 
-def started(conn: Connection, shared: Database, targets: dict[str, Database], stack: Stack) -> dict[str, Position]:
+def started(
+    conn: Connection, play: Play, shared: Database, targets: dict[str, Database], stack: Stack
+) -> dict[str, Position]:
     """Both slots, both positions, and the connector."""
-    create_publication(conn, NAMES.publication, TABLES)
+    names = play.names
+    create_publication(conn, names.publication, play.tables)
     row = conn.execute("SELECT system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
     identity = row.fetchone()
     assert identity is not None
     found: dict[str, Position] = {}
-    for name, slot in (("kafka", NAMES.slot), ("embedded", f"{NAMES.slot}_own")):
-        lsn = create_slot(conn, slot, publication=NAMES.publication)
+    for name, slot in (("kafka", names.slot), ("embedded", f"{names.slot}_own")):
+        lsn = create_slot(conn, slot, publication=names.publication)
         found[name] = Position(identity[0], identity[1], slot, lsn)
         state.install(targets[name])
         with targets[name].connect("test") as closed:
-            position.create(closed, STREAM, found[name])
-    topic.make(stack.bootstrap, NAMES.topic)
-    connect.apply(api(stack), NAMES, connect.config(NAMES, shared, placeholder=ENCODING.placeholder))
+            position.create(closed, play.stream, found[name])
+    topic.make(stack.bootstrap, names.topic)
+    connect.apply(api(stack), names, connect.config(names, shared, placeholder=ENCODING.placeholder))
     return found
 
 
-def from_kafka(stack: Stack, shared: Database, closed: Database, at: Position) -> Source:
+def from_kafka(stack: Stack, play: Play, shared: Database, closed: Database, at: Position) -> Source:
     def describe() -> dict[TableName, Table]:
         with closed.connect("test") as one, shared.connect("test") as other:
-            return descriptions(described(one), described(other))
+            return descriptions(described(one, play), described(other, play))
 
     return KafkaSource(
-        stack.bootstrap, NAMES.topic, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN
+        stack.bootstrap, play.names.topic, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN
     )  # fmt: skip
 
 
-def directly(shared: Database, at: Position, spool: Path) -> Source:
-    return EmbeddedSource(shared, NAMES.publication, at, spool_dir=spool, memory_bytes=1 << 20)
+def directly(play: Play, shared: Database, at: Position, spool: Path) -> Source:
+    return EmbeddedSource(shared, play.names.publication, at, spool_dir=spool, memory_bytes=1 << 20)
 
 
-def stream_to(ended: ExitStack, shared: Database, closed: Database, make: Callable[[], Source]) -> Stream:
+def stream_to(ended: ExitStack, play: Play, shared: Database, closed: Database, make: Callable[[], Source]) -> Stream:
     source = ended.enter_context(closing(make()))
     described_by = SourceTypes(closed if isinstance(source, KafkaSource) else shared)
     applier = ended.enter_context(
-        closing(Applier(closed, STREAM, TABLES, Options(), owner=uuid.uuid4(), source=described_by))
+        closing(Applier(closed, play.stream, play.tables, Options(), owner=uuid.uuid4(), source=described_by))
     )
-    return Stream(
-        source, applier, context=STREAM.context, open_=shared, closed=closed, options=Options(), signals=Signals()
-    )
+    return Stream(source, applier, context=play.name, open_=shared, closed=closed, options=Options(), signals=Signals())
 
 
 @pytest.fixture
-def only_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for shape in ACCEPTED:
+def only_accepted(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in sides.play.accepted:
         monkeypatch.setitem(BY_NAME, shape.name, shape)
 
 
-def test_random_histories_arrive_the_same_way(sides: Sides, only_accepted: None) -> None:
+def test_random_histories_arrive_the_same_way(sides: Sides, only_accepted: None, stack: Stack) -> None:
     seen = {"rows": 0, "histories": 0}
+    always = sides.play.always
+    others = [shape.name for shape in sides.play.accepted if shape.name not in always]
 
     @settings(
         max_examples=HISTORIES or 8, derandomize=not HISTORIES, deadline=None, database=None,
@@ -204,8 +249,10 @@ def test_random_histories_arrive_the_same_way(sides: Sides, only_accepted: None)
     )  # fmt: skip
     @given(data=st.data())
     def play(data: st.DataObject) -> None:
-        names = data.draw(st.lists(st.sampled_from([s.name for s in ACCEPTED]), min_size=4, max_size=8, unique=True))
-        sides.shared.execute(f"TRUNCATE {', '.join(shape.table for shape in ACCEPTED)}".encode())
+        drawn = st.lists(st.sampled_from(others), min_size=3, max_size=6, unique=True) if others else st.just([])
+        names = [*always, *data.draw(drawn)]
+        everything = ", ".join(shape.table for shape in sides.play.accepted)
+        sides.shared.execute(f"TRUNCATE {everything}".encode())
         write(sides.shared, data.draw(seeds(names)), "COMMIT")
         for one in data.draw(st.lists(transactions(names), min_size=6, max_size=20)):
             write(sides.shared, one, data.draw(st.sampled_from(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"])))
@@ -215,6 +262,16 @@ def test_random_histories_arrive_the_same_way(sides: Sides, only_accepted: None)
 
     play()
     assert seen["rows"] > 10 * seen["histories"] > 0, seen
+    keeps_the_contract(sides, stack)
+
+
+def keeps_the_contract(sides: Sides, stack: Stack) -> None:
+    """Everything that went through the topic is of its schemas."""
+    tables = described(sides.shared, sides.play)
+    contract = contracts.contract_of(sides.shared, tables, ENCODING, PLAIN)
+    judge = contracts.Judge.of(sides.shared, contract)
+    judge.judge(contracts.records(stack.bootstrap, sides.play.names.topic))
+    assert {f"{SCHEMA}.{name}" for name in sides.play.always} < judge.seen.keys()
 
 
 def write(conn: Connection, transaction: Any, end: str) -> None:
