@@ -58,6 +58,10 @@ class Column:
     collation: str
     #: Whether equal values under the collation are equal bytes.
     collation_deterministic: bool
+    #: The modifier of the base type, which the innermost domain gives.
+    base_typmod: int = -1
+    #: Whether a domain refuses NULL, whatever the column says.
+    domain_not_null: bool = False
 
     @property
     def is_builtin(self) -> bool:
@@ -137,5 +141,5 @@ def leaves(tables: Iterable[Table]) -> list[Table]:
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    fields: list[Any] = [*row[:-4], Identity(row[-4]), Generated(row[-3]), *row[-2:]]
+    fields: list[Any] = [*row[:-6], Identity(row[-6]), Generated(row[-5]), *row[-4:]]
     return Column(*fields)

@@ -39,16 +39,17 @@ LEFT JOIN LATERAL (
 ORDER BY n.nspname, c.relname
 
 -- name: columns
-WITH RECURSIVE base (root, oid) AS (
-    SELECT DISTINCT a.atttypid, a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY (%s)
+WITH RECURSIVE base (root, oid, typmod, is_required) AS (
+    SELECT DISTINCT a.atttypid, a.atttypid, -1, false FROM pg_attribute a WHERE a.attrelid = ANY (%s)
     UNION ALL
-    SELECT base.root, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.oid WHERE t.typtype = 'd'
+    SELECT base.root, t.typbasetype, t.typtypmod, base.is_required OR t.typnotnull FROM base JOIN pg_type t ON t.oid = base.oid WHERE t.typtype = 'd'
 )
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::int8, a.atttypmod,
        b.oid::int8, format_type(b.oid, NULL), b.typtype::text,
        CASE WHEN b.typcategory = 'A' THEN b.typelem::int8 ELSE 0 END,
        a.attnotnull, a.attidentity::text, a.attgenerated::text,
-       coalesce(cn.nspname || '.' || co.collname, ''), coalesce(co.collisdeterministic, true)
+       coalesce(cn.nspname || '.' || co.collname, ''), coalesce(co.collisdeterministic, true),
+       CASE WHEN base.oid = a.atttypid THEN a.atttypmod ELSE base.typmod END, base.is_required
 FROM pg_attribute a
 JOIN base ON base.root = a.atttypid
 JOIN pg_type b ON b.oid = base.oid AND b.typtype <> 'd'

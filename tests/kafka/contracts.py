@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ def partitions(conn: Connection) -> dict[TableName, set[TableName]]:
     return found
 
 
-def records(bootstrap: str, topic: str) -> Iterator[Record]:
+def records(bootstrap: str, topic: str) -> list[Record]:
     """Every committed record of a topic of one partition: key and value."""
     from kafka import KafkaConsumer, TopicPartition
 
@@ -55,13 +55,15 @@ def records(bootstrap: str, topic: str) -> Iterator[Record]:
     consumer: Any = KafkaConsumer(
         bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, isolation_level="read_committed"
     )
+    read: list[Record] = []
     try:
         consumer.assign([partition])
         consumer.seek_to_beginning(partition)
         end = consumer.end_offsets([partition])[partition]
         while consumer.position(partition) < end:
             for found in consumer.poll(timeout_ms=500).values():
-                yield from ((record.key, record.value) for record in found)
+                read += ((record.key, record.value) for record in found)
+        return read
     finally:
         consumer.close()
 
@@ -126,7 +128,7 @@ class Judge:
         [row] = [one["fields"] for one in schema["fields"] if one["field"] == "after"]
         sent = {one["field"]: (one["type"], one.get("name") or "", one["optional"], _items(one)) for one in row}
         said = {f.name: (f.type, f.logical, f.nullable, f.items) for f in self.contract.tables[table].fields}
-        assert sent == said, table
+        assert sent == said, f"{table}: {dict(sent.items() - said.items())}, {dict(said.items() - sent.items())}"
 
 
 def avro_free(part: str) -> str:

@@ -140,6 +140,29 @@ EVERY_DOMAIN = _shape(
 EVERY_EXTENDED = _shape("every_extended", EXTENDED)
 
 
+def covering(shape: Shape) -> list[str]:
+    """Statements by which every value of every column arrives once, is left alone once, and follows every other."""
+    count = max(len(pool) for pool in shape.values.values())
+    columns = [column for column in shape.values if column != "id"]
+
+    def values(row: int) -> list[str]:
+        return [shape.values[column][row % len(shape.values[column])] for column in columns]
+
+    rows = ", ".join(f"({row}, {', '.join(values(row))})" for row in range(count))
+    shifted = [
+        f"UPDATE {shape.table} SET ({', '.join(columns)}) = ROW ({', '.join(values(row + 1))}) WHERE id = {row}"
+        for row in range(count)
+    ]
+    return [
+        f"INSERT INTO {shape.table} (id, {', '.join(columns)}) VALUES {rows}",
+        f"UPDATE {shape.table} SET {columns[0]} = {columns[0]}",
+        f"UPDATE {shape.table} SET id = id + 100 WHERE id % 2 = 0",
+        f"UPDATE {shape.table} SET id = id - 100 WHERE id >= 100",
+        *shifted,
+        f"DELETE FROM {shape.table} WHERE id % 3 = 0",
+    ]
+
+
 def plain(shape: Shape, types: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The array columns of a shape, as ``plain_arrays`` names them."""
     return tuple(f"{SCHEMA}.{shape.name}.c{number}" for number, kind in enumerate(types) if kind.endswith("[]"))

@@ -102,7 +102,8 @@ def _field(column: Column, encoding: Encoding, full: bool, labels: Mapping[int, 
     one = codec(column, encoding)
     assert isinstance(one, Codec)  # a refused one was named above
     kind, logical = one.schema
+    nullable = not (column.not_null or column.domain_not_null)
     return Field(
-        column.name, kind, logical, not column.not_null, column.type_sql, column.base_type_sql, one.items,
+        column.name, kind, logical, nullable, column.type_sql, column.base_type_sql, one.items,
         labels.get(column.base_type_oid, ()), one.toastable and not full and one.marker is not Unset.MARKER,
     )  # fmt: skip

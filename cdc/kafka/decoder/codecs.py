@@ -143,11 +143,8 @@ def _decimal(column: Column, encoding: Encoding) -> Codec | Refusal:
         return Refusal(f"decimal.handling.mode={encoding.decimal}: {reason}", "decimal.handling.mode=string")
     if column.base_type_oid == 790:
         return Codec(numbers.money, ("string", ""), toastable=False, type_name=_propagated(column, "MONEY"))
-    decode: Decode = numbers.numeric
-    if column.typmod >= 0 and numeric_scale(column.typmod) < 0:
-        decode = numbers.numeric_of_negative_scale
-    elif column.typmod < 0 and not column.is_builtin:
-        decode = numbers.numeric_of_unknown_scale
+    is_negative = column.base_typmod >= 0 and numeric_scale(column.base_typmod) < 0
+    decode: Decode = numbers.numeric_of_negative_scale if is_negative else numbers.numeric
     return Codec(decode, ("string", ""), encoding.placeholder, type_name=_propagated(column, "NUMERIC"))
 
 

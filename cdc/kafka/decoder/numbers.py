@@ -17,8 +17,6 @@ _SPECIAL = {"NaN": b"NaN", "Infinity": b"Infinity", "-Infinity": b"-Infinity"}
 _NUMERIC_SPECIAL = {"NAN": b"NaN", "POSITIVE_INFINITY": b"Infinity", "NEGATIVE_INFINITY": b"-Infinity"}
 _NUMERIC = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _MONEY = re.compile(r"-?[0-9]+\.[0-9]{2}")
-#: A scale of -k is read by Debezium as 2048 - k, and PostgreSQL allows k up to 1000.
-NEGATIVE_SCALE_DIGITS = 1048
 # Below 2^53 no decimal of 17 digits can be the middle between two doubles.
 _EXACT_MIDDLES_FROM = 2.0**53
 _FLOAT4_MAX_DIGITS = 9
@@ -70,23 +68,11 @@ def numeric(text: object) -> bytes:
 
 
 def numeric_of_negative_scale(text: object) -> bytes:
-    """A numeric whose type has a negative scale: Debezium adds some two thousand zeros."""
+    """A numeric whose type has a scale of -k: Debezium reads it as 2048 - k, and adds so many zeros."""
     whole, _, fraction = numeric(text).partition(b".")
     if fraction.strip(b"0"):
         raise ValueError("a fraction in a numeric of negative scale")
     return b"0" if whole == b"-0" else whole
-
-
-def numeric_of_unknown_scale(text: object) -> bytes:
-    """A numeric under a domain, whose scale the catalog does not tell.
-
-    :raises ValueError: it looks like one of negative scale.
-    """
-    written = numeric(text)
-    fraction = written.partition(b".")[2]
-    if len(fraction) >= NEGATIVE_SCALE_DIGITS and not fraction.strip(b"0"):
-        raise ValueError("a domain over a numeric of negative scale")
-    return written
 
 
 def money(text: object) -> bytes:
