@@ -82,8 +82,6 @@ RULES: tuple[Rule, ...] = (
     Rule("signal.data.collection", "", "incremental snapshots would mix reads into the stream", ""),
     Rule("signal.enabled.channels", "source", _SNAPSHOTS, "source", ("", "in-process", "source,in-process")),
     Rule("read.only", "false", _SNAPSHOTS, "false"),
-    Rule("notification.enabled.channels", "", "notifications would get into the topic, and stop the stream", "",
-         ("log", "jmx", "log,jmx", "jmx,log")),
     Rule("publication.autocreate.mode", "disabled", "the connector would alter the publication", "all_tables"),
     Rule("replica.identity.autoset.values", "", "the connector would alter replica identities, and with them what the "
          "events hold", ""),

@@ -150,6 +150,8 @@ def _kind(payload: Any) -> str:
             return "message"
         case {"op": _}:
             return "row"
+        case {"aggregate_type": _}:
+            return "notification"
         case _:
             return "heartbeat"
 

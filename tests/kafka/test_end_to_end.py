@@ -137,7 +137,7 @@ def test_every_change_is_what_pgoutput_says(
         contract = contracts.contract_of(conn, stream.tables(conn), stream.encoding(), arrays)
         judge = contracts.Judge.of(conn, contract)
     judge.judge(contracts.records(stream.stack.bootstrap, stream.names.topic))
-    assert judge.seen.keys() >= {"app.numbers", "app.toast", "app.part", "transaction", "message"}
+    assert judge.seen.keys() >= {"app.numbers", "app.toast", "app.part", "transaction", "message", "notification"}
 
 
 ARRAYS = {

@@ -129,5 +129,6 @@ def test_the_defaults_are_the_plugins(stack: Stack) -> None:
             )
 
 
-def test_no_rule_is_also_harmless() -> None:
+def test_no_rule_is_doubled_or_also_harmless() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
     assert [rule.name for rule in settings.RULES if any(re.fullmatch(p, rule.name) for p in HARMLESS)] == []

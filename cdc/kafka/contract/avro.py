@@ -58,10 +58,16 @@ def others() -> dict[str, Schema]:
         _optional("transaction", _block()),
         {"name": "message", "type": message},
     ]
+    notification = [
+        *({"name": name, "type": "string"} for name in ("id", "aggregate_type", "type")),
+        _optional("additional_data", {"type": "map", "values": "string"}),
+        {"name": "timestamp", "type": "long"},
+    ]
     return {
         "transaction": _record("TransactionMetadataValue", common, boundary),
         "message": _record("MessageValue", _SOURCE, logical),
         "heartbeat": _record("Heartbeat", common, [{"name": "ts_ms", "type": "long"}]),
+        "notification": _record("Notification", common, notification),
     }
 
 

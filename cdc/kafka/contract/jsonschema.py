@@ -61,10 +61,17 @@ def others(identity: str) -> dict[str, Schema]:
         "transaction": _or_null(_BLOCK),
         "message": _object(message),
     }
+    texts = {"type": ["object", "null"], "additionalProperties": _TEXT}
+    notification: dict[str, Schema] = {
+        **dict.fromkeys(("id", "aggregate_type", "type"), _TEXT),
+        "additional_data": texts,
+        "timestamp": _INT64,
+    }
     kinds: dict[str, tuple[str, dict[str, Schema]]] = {
         "transaction": ("begin and end of transactions", boundary),
         "message": ("logical messages", logical),
         "heartbeat": ("heartbeats", {"ts_ms": _INT64}),
+        "notification": ("the connector has started", notification),
     }
     return {
         kind: {**_head(f"{identity}:{kind}", title), **_wrapped(_object(properties))}
