@@ -24,6 +24,8 @@ GAUGES = {
     "carveout_applied_rows_total": ("rows", "Rows applied by this worker"),
     "carveout_applied_transactions_total": ("transactions", "Source transactions applied by this worker"),
     "carveout_rule_violations_total": ("rule_violations", "Rows and groups that broke a stream rule, ever"),
+    "carveout_outbox_waiting": ("outbox.waiting", "Events of outbox tables that are not published"),
+    "carveout_outbox_held": ("outbox.held", "Those of them that the sink refuses"),
     "carveout_paused": ("paused", "1 while the worker is paused or throttled"),
     "carveout_failed": ("error", "1 while the worker reports an error"),
     "carveout_slot_lag_bytes": ("slot.lag_bytes", "WAL that the open side keeps for the stream's slot"),

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from contexts.databases import Database, Databases
+from contexts.errors import RefusedError
 from contexts.model import Side
 from contexts.outbox import Outbox
+from migrator.lockstep import phase
+from migrator.shims.direct import GatedConnections
+from migrator.steps.complete import complete
 from tests.migrator import inprocess
-from tests.migrator.driving import switch
+from tests.migrator.driving import driver, switch
 from tests.migrator.test_json import COMMON, documented
 from tests.outbox.shop import DECLARED, Shop
 from tests.waiting import wait_until
@@ -121,7 +128,7 @@ def _has_position(shop: Shop) -> bool:
         return conn.execute("SELECT FROM carveout.position").fetchone() is not None
 
 
-@pytest.mark.parametrize("point", ["apply.before_commit", "apply.after_commit", "outbox.published"])
+@pytest.mark.parametrize("point", ["apply.before_commit", "outbox.published"])
 def test_a_killed_worker_neither_loses_nor_reorders(shop: Shop, point: str) -> None:
     with shop.bank.worker(CARVEOUT_KILL_AT=f"{point}:4") as worker:
         shop.bank.await_streaming()
@@ -146,6 +153,8 @@ def test_a_sink_that_is_away_holds_up_neither_the_stream_nor_a_switch_and_nothin
         wait_until(lambda: (shop.waiting(Side.SERVICE), shop.waiting(Side.SHARED)) == (50, 50))
         wait_until(lambda: _outbox_of(shop)["waiting"] == 100)
         assert "UndefinedTable" in _outbox_of(shop)["error"]
+        with driver(shop.bank) as run, pytest.raises(RefusedError, match="100 events of its outbox are not published"):
+            complete(run, drop_tables=False)
         inprocess.verify(shop.bank)
         switch(shop.bank, Side.SHARED)
         shop.tell(Side.SHARED, "k", range(100, 150))
@@ -168,6 +177,31 @@ def _take_sink_away(shop: Shop) -> None:
 def _bring_sink_back(shop: Shop) -> None:
     with shop.arrived.connect("test") as conn:
         conn.execute("ALTER TABLE public.away RENAME TO events")
+
+
+def test_what_applications_write_in_lockstep_is_told_once(tmp_path: Path, pair: Databases, arrived: Database) -> None:
+    shop = Shop.create(tmp_path, pair, arrived, options="lockstep_census_s = 0")
+    connect = {side: partial(psycopg.connect, pair[side].url) for side in Side}
+    insert = "INSERT INTO shop.outbox (aggregatetype, aggregateid, payload) VALUES ('order', 'k', %s)"
+    with inprocess.worker(shop.bank), closing(GatedConnections("shop", connect)) as gated:
+        shop.bank.await_streaming()
+        with driver(shop.bank) as run:
+            phase.enter(run)
+        for number in range(5):
+            with gated.transaction() as conn:
+                conn.execute(insert, (f'{{"n": {number}}}',))
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            _fail(gated, insert)
+        with driver(shop.bank) as run:
+            phase.leave(run, "the test is over")
+        shop.tell(Side.SHARED, "k", [5])
+        shop.await_numbers("k", range(6))
+
+
+def _fail(gated: GatedConnections, insert: str) -> None:
+    with gated.transaction() as conn:
+        conn.execute(insert.encode(), ('{"n": -1}',))
+        conn.execute("SELECT 1 / 0")
 
 
 def test_a_large_transaction_is_told_whole_and_in_order(tmp_path: Path, pair: Databases, arrived: Database) -> None:
