@@ -35,7 +35,7 @@ POINTS: dict[str, str] = {
     "lockstep.entered": "the shared side is in lockstep, the stream has not brought the marker",
     "lockstep.left": "the shared side has left lockstep, the gate is still closed",
     "shim.collected": "an application has collected what its transaction wrote",
-    "shim.shipped": "its rows are written on the service side, not prepared",
+    "shim.shipped": "all but the last part of it is written on the service side, nothing is prepared",
     "shim.prepared": "they are prepared",
     "shim.decided": "the shared side has committed, the service side is prepared",
     "shim.settled": "both sides have committed, the application does not know",

@@ -40,28 +40,27 @@ def collect_name(context: str) -> sql.Identifier:
 
 
 def touch_function(context: str, shape: Shape) -> sql.Composed:
-    """Notes the keys of a statement's rows in the session's temporary table."""
-    note = sql.SQL("INSERT INTO pg_temp.carveout_touched SELECT {}, {}, ARRAY[{}]::text[] FROM {{}} t;").format(
+    """Notes the keys of a statement's rows in the session's temporary table.
+
+    It runs as whoever writes, under whatever search path: so every name in it is qualified. To set either for every
+    statement would cost more than all the rest.
+    """
+    keys = sql.SQL("SELECT {}, {}, ARRAY[{}]::pg_catalog.text[] FROM ").format(
         sql.Literal(context), sql.Literal(shape.number), comma([text(one.name) for one in shape.key])
     )
     return sql.SQL(
-        "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog{pinned} AS $carveout$\n"
+        "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER{pinned} AS $carveout$\n"
         "BEGIN\n"
-        "IF TG_OP <> 'DELETE' THEN {new} END IF;\n"
-        "IF TG_OP <> 'INSERT' THEN {old} END IF;\n"
+        "IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n{note} {keys} new_rows t;\n"
+        "ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN\n{note} {keys} old_rows t;\n"
+        "ELSE\n{note} {keys} new_rows t UNION ALL {keys} old_rows t;\n"
+        "END IF;\n"
         "RETURN NULL;\n"
         "END $carveout$"
     ).format(
-        name=touch_name(context, shape.number),
-        pinned=sql.SQL("") if shape.key_is_plain else PINNED,
-        new=_from(note, "new_rows"),
-        old=_from(note, "old_rows"),
-    )
-
-
-def _from(note: sql.Composed, table: str) -> sql.SQL:
-    return sql.SQL(note.as_string().replace("{}", table))
+        name=touch_name(context, shape.number), pinned=sql.SQL("") if shape.key_is_plain else PINNED, keys=keys,
+        note=sql.SQL("INSERT INTO pg_temp.carveout_touched"),
+    )  # fmt: skip
 
 
 def touch_triggers(context: str, number: int, table: sql.Composable) -> list[sql.Composed]:
@@ -106,9 +105,11 @@ def collect_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
         "CREATE OR REPLACE FUNCTION {name}(OUT gid text, OUT payload text) RETURNS SETOF record LANGUAGE plpgsql"
         " SECURITY DEFINER SET search_path = pg_catalog SET enable_hashjoin = off SET enable_mergejoin = off{pinned}"
         " AS $carveout$\n"
+        "DECLARE touched int[];\n"
         "BEGIN\n"
-        "IF to_regclass('pg_temp.carveout_touched') IS NULL"
-        " OR NOT EXISTS (SELECT FROM pg_temp.carveout_touched k WHERE k.context = {context}) THEN RETURN; END IF;\n"
+        "IF to_regclass('pg_temp.carveout_touched') IS NULL THEN RETURN; END IF;\n"
+        "touched := ARRAY(SELECT DISTINCT k.tab FROM pg_temp.carveout_touched k WHERE k.context = {context});\n"
+        "IF touched = '{{}}' THEN RETURN; END IF;\n"
         "gid := current_setting({marked});\n"
         "INSERT INTO carveout.lockstep_decision (gid, context) VALUES (gid, {context});\n"
         "{tables}\n"
@@ -126,12 +127,13 @@ def _collect_table(context: str, shape: Shape) -> sql.Composed:
     part = sql.SQL("0") if shape.values_move else sql.SQL("(row_number() OVER () - 1) / {}").format(PART_ROWS)
     places = comma([sql.Identifier(f"k{place}") for place in range(len(shape.key))])
     return sql.SQL(
-        "FOR payload IN SELECT json_build_object('t', {number}, 'r', json_agg(p.entry))::text FROM ("
+        "IF {number} = ANY (touched) THEN FOR payload IN"
+        " SELECT json_build_object('t', {number}, 'r', json_agg(p.entry))::text FROM ("
         "SELECT json_build_array(to_json(k.key),"
         " CASE WHEN num_nulls({first}) = 0 THEN to_json(ARRAY[{texts}]::text[]) END) AS entry, {part} AS part"
         " FROM (SELECT DISTINCT ON ({places}) d.* FROM (SELECT touched.key, {typed}"
         " FROM pg_temp.carveout_touched touched WHERE touched.context = {context} AND touched.tab = {number}) d) k"
-        " LEFT JOIN {table} t ON {matches}) p GROUP BY p.part LOOP RETURN NEXT; END LOOP;"
+        " LEFT JOIN {table} t ON {matches}) p GROUP BY p.part LOOP RETURN NEXT; END LOOP; END IF;"
     ).format(
         number=sql.Literal(shape.number), first=column(shape.key[0].name),
         texts=comma([text(one.name) for one in shape.columns]), part=part, places=places,

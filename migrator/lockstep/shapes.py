@@ -89,7 +89,9 @@ def column(name: str) -> sql.Composed:
 
 def text(name: str) -> sql.Composed:
     """A column's text by its output function (a cast would lose the blanks of ``char(n)``), NULL for NULL."""
-    return sql.SQL("CASE WHEN num_nulls({0}) = 0 THEN concat({0}) END").format(column(name))
+    return sql.SQL(
+        "CASE WHEN pg_catalog.num_nulls({0}) OPERATOR(pg_catalog.=) 0 THEN pg_catalog.concat({0}) END"
+    ).format(column(name))
 
 
 def comma(parts: Sequence[sql.Composable]) -> sql.Composed:

@@ -18,7 +18,7 @@ from contexts.names import Side
 from migrator.shims.across import Across
 from migrator.shims.engine import Passing, libpq_url
 from migrator.shims.gate import Gatekeeper
-from migrator.shims.link import Driver, Link, Rows
+from migrator.shims.link import Driver, Link, Rows, begun, exchange
 from migrator.shims.places import Moving, Places
 from migrator.shims.routing import RoutedSession
 
@@ -90,12 +90,16 @@ class AwaitedLink:
     def closed(self) -> bool:
         return self._conn.closed
 
+    def begin(self, statements: str) -> Rows:
+        return self.run(begun(self._conn) + statements)
+
     def run(self, statements: str, values: Sequence[str] = ()) -> Rows:
-        cursor = psycopg.AsyncClientCursor(self._conn)
-        await_only(cursor.execute(statements.encode(), values or None))
-        while cursor.nextset():
-            pass
-        return await_only(cursor.fetchall()) if cursor.description else []
+        rows: Rows = await_only(self._run(statements, values))
+        return rows
+
+    async def _run(self, statements: str, values: Sequence[str]) -> Rows:
+        async with self._conn.lock:
+            return await self._conn.wait(exchange(self._conn, statements, values))
 
     def close(self) -> None:
         await_only(self._conn.close())

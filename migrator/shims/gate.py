@@ -117,7 +117,7 @@ class Gatekeeper:
         if side is Side.SHARED and time.monotonic() < self._absent_until:
             return Mode.SINGLE
         try:
-            rows = link.run(self._statements)
+            rows = link.begin(self._statements)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
             raise closed(self.context, self._wait_limit_s, "a switch has kept the gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -13,20 +13,27 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.rows import tuple_row
+from psycopg import IsolationLevel
+from psycopg.abc import PQGen
+from psycopg.generators import execute
+from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 
 Rows = list[tuple[Any, ...]]
+AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 class Link(Protocol):
-    """One connection."""
+    """One connection. What is run on it is in autocommit where no transaction was begun."""
 
     @property
     def closed(self) -> bool:
         """Whether it cannot be used any more."""
 
+    def begin(self, statements: str) -> Rows:
+        """Begin a transaction as the connection's settings say, unless one is under way, and :meth:`run` in it."""
+
     def run(self, statements: str, values: Sequence[str] = ()) -> Rows:
-        """Run statements in one round trip; returns the rows of the last one.
+        """Run statements in one round trip; returns the rows of the last one, as text.
 
         :param values: what the ``%s`` of the statements stand for.
         :raises psycopg.Error: the server refused, or went away.
@@ -46,16 +53,46 @@ class SyncLink:
     def closed(self) -> bool:
         return self._conn.closed
 
+    def begin(self, statements: str) -> Rows:
+        return self.run(begun(self._conn) + statements)
+
     def run(self, statements: str, values: Sequence[str] = ()) -> Rows:
-        # Values are merged in the client: several statements in one round trip cannot have parameters.
-        cursor = psycopg.ClientCursor(self._conn, row_factory=tuple_row)
-        cursor.execute(statements.encode(), values or None)
-        while cursor.nextset():
-            pass
-        return cursor.fetchall() if cursor.description else []
+        with self._conn.lock:
+            return self._conn.wait(exchange(self._conn, statements, values))
 
     def close(self) -> None:
         self._conn.close()
+
+
+def begun(conn: AnyConnection) -> str:
+    """What begins a transaction with the settings of a connection; nothing where one is under way."""
+    if conn.pgconn.transaction_status != TransactionStatus.IDLE:
+        return ""
+    words = ["BEGIN"]
+    if conn.isolation_level is not None:
+        words.append("ISOLATION LEVEL " + IsolationLevel(conn.isolation_level).name.replace("_", " "))
+    if conn.read_only is not None:
+        words.append("READ ONLY" if conn.read_only else "READ WRITE")
+    if conn.deferrable is not None:
+        words.append("DEFERRABLE" if conn.deferrable else "NOT DEFERRABLE")
+    return " ".join(words) + ";"
+
+
+def exchange(conn: AnyConnection, statements: str, values: Sequence[str]) -> PQGen[Rows]:
+    """Send statements and fetch their results, for the connection's ``wait``.
+
+    Below the cursor, which would send BEGIN in a round trip of its own and costs as much again as a small statement.
+    """
+    pgconn, encoding = conn.pgconn, conn.info.encoding
+    if values:  # several statements in one round trip cannot have parameters
+        escape = Escaping(pgconn).escape_literal
+        statements %= tuple(bytes(escape(value.encode(encoding))).decode(encoding) for value in values)
+    pgconn.send_query(statements.encode(encoding))
+    last = (yield from execute(pgconn))[-1]
+    if last.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        raise psycopg.errors.error_from_result(last, encoding=encoding)
+    cells = ([last.get_value(row, column) for column in range(last.nfields)] for row in range(last.ntuples))
+    return [tuple(value if value is None else value.decode(encoding) for value in row) for row in cells]
 
 
 class Links:

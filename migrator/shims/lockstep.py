@@ -151,15 +151,19 @@ class Lockstep:
     def _prepare(self, gid: str, payloads: list[str]) -> Prepared:
         link = self._links.take()
         with closed_on_failure(link):
+            *first, last = _batches(payloads)
             begin = f"{self._begin}; "
-            for batch in _batches(payloads):
-                statements = begin + "; ".join([self._apply] * len(batch))
-                link.run(statements, [value for payload in batch for value in (gid, payload)])
+            for batch in first:
+                link.run(*self._shipping(begin, gid, batch))
                 begin = ""
             kill_point("shim.shipped")
-            link.run(f"PREPARE TRANSACTION '{gid}'")
+            statements, values = self._shipping(begin, gid, last)
+            link.run(f"{statements}; PREPARE TRANSACTION '{gid}'", values)
             kill_point("shim.prepared")
             return Prepared(self._context, gid, link, self._links)
+
+    def _shipping(self, begin: str, gid: str, batch: list[str]) -> tuple[str, list[str]]:
+        return begin + "; ".join([self._apply] * len(batch)), [value for payload in batch for value in (gid, payload)]
 
     def _refused(self, error: psycopg.Error) -> LockstepRefused:
         return LockstepRefused(

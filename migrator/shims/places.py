@@ -119,7 +119,7 @@ class SharedGates:
         if not present:
             return unprepared
         try:
-            return unprepared | routes(link.run(statements(present, self._wait_limit_s)))
+            return unprepared | routes(link.begin(statements(present, self._wait_limit_s)))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
             raise closed(self.context, self._wait_limit_s, "a switch has kept a gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:

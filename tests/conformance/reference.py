@@ -85,7 +85,8 @@ class Shim:
         while True:
             service = self.connection("shipping", "service")
             try:
-                service.execute("BEGIN")
+                service.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                service.execute("SET LOCAL lock_timeout = 10000")
                 for part in parts:
                     service.execute(f"SELECT carveout.lockstep_apply_{CONTEXT}(%s, %s)", part)
                 service.execute(f"PREPARE TRANSACTION '{gid}'")

@@ -204,7 +204,11 @@ def flips(stage: Stage) -> None:
         try:
             for _ in range(FLIPS):
                 goal = done[0] + 20
-                stage.must_come(lambda goal=goal: bool(failures) or done[0] >= goal, "it does not go on")
+
+                def has_gone_on(goal: int = goal) -> bool:
+                    return bool(failures) or done[0] >= goal
+
+                stage.must_come(has_gone_on, "it does not go on")
                 _flip(stage)
         finally:
             stop.set()

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contexts.model import Side
+from migrator.shims import lockstep
 from migrator.shims.aio import gated_async_engine
 from migrator.shims.direct import GatedConnections
 
@@ -20,6 +21,7 @@ Urls = dict[Side, str]
 def main(shared: str, service: str, payments: str, shim: str = "psycopg") -> None:
     """Each line on stdout is the memo of a payment whose commit has returned."""
     urls = {Side.SHARED: shared, Side.SERVICE: service}
+    lockstep._ROUND_TRIP_CHARS = 1  # a part at a time, so that it can be killed between them
     if shim == "async":
         asyncio.run(_pay_async(urls, int(payments)))
     else:

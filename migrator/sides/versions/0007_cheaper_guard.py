@@ -1,0 +1,86 @@
+"""The guard of lockstep costs next to nothing after a transaction's first write.
+
+Setting the search path and changing the role for every statement was most of what it took. Its fast path needs neither:
+every name in it is qualified, since it runs as whoever writes.
+"""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+STATEMENTS = """
+CREATE FUNCTION carveout.lockstep_mark(context text, op text, schema_name text, table_name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    marked constant text := 'carveout.lockstep_gid_' || context;
+BEGIN
+    IF coalesce(current_setting('carveout.lockstep_' || context, true), '') <> 'on' THEN
+        RAISE EXCEPTION 'carveout: context % is in lockstep, and this write to %.% does not come through the shim',
+            context, schema_name, table_name
+            USING ERRCODE = 'read_only_sql_transaction',
+                  HINT = format('adopt the shim, or end lockstep: carveout dual-write %s off', context);
+    END IF;
+    IF op = 'TRUNCATE' THEN
+        RAISE EXCEPTION 'carveout: TRUNCATE of %.% cannot be done in lockstep', schema_name, table_name
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = format('use DELETE, or end lockstep: carveout dual-write %s off', context);
+    END IF;
+    -- The mark goes before the first change, so that whoever reads the stream knows what follows. A savepoint that is
+    -- rolled back takes both back.
+    PERFORM set_config(marked, carveout.lockstep_gid(context), true);
+    PERFORM pg_logical_emit_message(true, 'carveout', json_build_object(
+        'context', context, 'kind', 'dual', 'id', current_setting(marked))::text);
+END $$;
+COMMENT ON FUNCTION carveout.lockstep_mark(text, text, text, text) IS
+    'The first write of a transaction: refuses it, or marks the transaction in the stream';
+
+CREATE OR REPLACE FUNCTION carveout.lockstep_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'TRUNCATE' OR coalesce(pg_catalog.current_setting(
+        'carveout.lockstep_gid_' OPERATOR(pg_catalog.||) TG_ARGV[0], true), '') OPERATOR(pg_catalog.=) ''
+    THEN
+        PERFORM carveout.lockstep_mark(
+            TG_ARGV[0], TG_OP, TG_TABLE_SCHEMA::pg_catalog.text, TG_TABLE_NAME::pg_catalog.text);
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+BEFORE = """
+CREATE OR REPLACE FUNCTION carveout.lockstep_guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog AS $$
+DECLARE
+    context constant text := TG_ARGV[0];
+    marked constant text := 'carveout.lockstep_gid_' || context;
+BEGIN
+    IF coalesce(current_setting('carveout.lockstep_' || context, true), '') <> 'on' THEN
+        RAISE EXCEPTION 'carveout: context % is in lockstep, and this write to %.% does not come through the shim',
+            context, TG_TABLE_SCHEMA, TG_TABLE_NAME
+            USING ERRCODE = 'read_only_sql_transaction',
+                  HINT = format('adopt the shim, or end lockstep: carveout dual-write %s off', context);
+    END IF;
+    IF TG_OP = 'TRUNCATE' THEN
+        RAISE EXCEPTION 'carveout: TRUNCATE of %.% cannot be done in lockstep', TG_TABLE_SCHEMA, TG_TABLE_NAME
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = format('use DELETE, or end lockstep: carveout dual-write %s off', context);
+    END IF;
+    -- The mark goes before the first change, so that whoever reads the stream knows what follows. A savepoint that is
+    -- rolled back takes both back.
+    IF coalesce(current_setting(marked, true), '') = '' THEN
+        PERFORM set_config(marked, carveout.lockstep_gid(context), true);
+        PERFORM pg_logical_emit_message(true, 'carveout', json_build_object(
+            'context', context, 'kind', 'dual', 'id', current_setting(marked))::text);
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def upgrade() -> None:
+    op.execute(STATEMENTS)
+
+
+def downgrade() -> None:
+    op.execute(BEFORE)
+    op.execute("DROP FUNCTION carveout.lockstep_mark(text, text, text, text)")
