@@ -1,7 +1,6 @@
-"""The guard of lockstep costs next to nothing after a transaction's first write.
+"""The guard of lockstep costs less: naming a transaction is not planned anew each time, later writes ask one setting.
 
-Setting the search path and changing the role for every statement was most of what it took. Its fast path needs neither:
-every name in it is qualified, since it runs as whoever writes.
+Later writes change neither role nor search path: every name in the guard is qualified, since it runs as whoever writes.
 """
 
 from alembic import op
@@ -10,6 +9,27 @@ revision = "0007"
 down_revision = "0006"
 
 STATEMENTS = """
+CREATE FUNCTION carveout.server_identity() RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    known text := current_setting('carveout.server_identity', true);
+BEGIN
+    -- It cannot change under a session: a primary's timeline changes with a restart only, and a standby, which may be
+    -- promoted, cannot be asked.
+    IF coalesce(known, '') = '' THEN
+        SELECT system_identifier || ':' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) INTO known
+            FROM pg_control_system();
+        PERFORM set_config('carveout.server_identity', known, false);
+    END IF;
+    RETURN known;
+END $$;
+COMMENT ON FUNCTION carveout.server_identity() IS 'System identifier and timeline of this server';
+
+CREATE OR REPLACE FUNCTION carveout.lockstep_gid(context text) RETURNS text LANGUAGE plpgsql
+    SET search_path = pg_catalog AS $$
+BEGIN
+    RETURN format('carveout:%s:%s:%s', context, carveout.server_identity(), pg_current_xact_id());
+END $$;
+
 CREATE FUNCTION carveout.lockstep_mark(context text, op text, schema_name text, table_name text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
@@ -48,6 +68,11 @@ END $$
 """
 
 BEFORE = """
+CREATE OR REPLACE FUNCTION carveout.lockstep_gid(context text) RETURNS text LANGUAGE sql
+    SET search_path = pg_catalog AS $$
+    SELECT format('carveout:%s:%s:%s:%s', context, (SELECT system_identifier FROM pg_control_system()),
+                  left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_current_xact_id())
+$$;
 CREATE OR REPLACE FUNCTION carveout.lockstep_guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog AS $$
 DECLARE
@@ -83,4 +108,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(BEFORE)
-    op.execute("DROP FUNCTION carveout.lockstep_mark(text, text, text, text)")
+    op.execute("DROP FUNCTION carveout.lockstep_mark(text, text, text, text), carveout.server_identity()")
