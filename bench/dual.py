@@ -13,6 +13,7 @@ from psycopg import sql
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
+from bench.distance import DISTANCE_MS, apart
 from bench.harness import Comparison, Contestant, Details, Ends, Rig, compare
 from cdc import state
 from contexts.databases import Database, Databases
@@ -39,19 +40,34 @@ Pay = Callable[[int], None]
 
 
 def contest(bench: Rig, transactions: int, rounds: int) -> Comparison:
-    """Payments of one update and one insert, by one client."""
-    job = Comparison("dual write", transactions, f"one client, {transactions} transactions of an update and an insert")
+    """Payments of one update and one insert, by one client beside the servers: what it costs in processor time."""
+    return _contest(bench, transactions, rounds, bench.ends, "beside the servers")
+
+
+def far(bench: Rig, transactions: int, rounds: int) -> Comparison:
+    """The same by a client with a network between it and the servers: what counts there is the round trips."""
+    with apart(bench.ends) as ends:
+        return _contest(bench, transactions, rounds, ends, f"{DISTANCE_MS} ms from the servers, one way")
+
+
+def _contest(bench: Rig, transactions: int, rounds: int, ends: Ends, where: str) -> Comparison:
+    setting = f"one client {where}, {transactions} transactions of an update and an insert"
+    job = Comparison("dual write", transactions, setting)
+    run = partial(paid, through=ends, transactions=transactions)
     contestants = [
-        Contestant("SQLAlchemy, two-phase on both", partial(paid, transactions=transactions, how="two-phase"), _plain),
-        Contestant("lockstep", partial(paid, transactions=transactions, how="lockstep"), _lockstep, _both_are_equal),
-        Contestant("SQLAlchemy, shared side alone", partial(paid, transactions=transactions, how="alone"), _plain),
+        Contestant("SQLAlchemy, two-phase on both", partial(run, how="two-phase"), _plain),
+        Contestant("lockstep", partial(run, how="lockstep"), _lockstep, _both_are_equal),
+        Contestant("SQLAlchemy, shared side alone", partial(run, how="alone"), _plain),
     ]
     return compare(bench, job, contestants, rounds)
 
 
-def paid(ends: Ends, transactions: int, how: str) -> Details:
-    """Pay; the time is that of the transactions alone."""
-    pay, engines = {"alone": _alone, "lockstep": _gated, "two-phase": _two_phase}[how](ends)
+def paid(_ends: Ends, through: Ends, transactions: int, how: str) -> Details:
+    """Pay; the time is that of the transactions alone.
+
+    :param through: how the client reaches the servers.
+    """
+    pay, engines = {"alone": _alone, "lockstep": _gated, "two-phase": _two_phase}[how](through)
     for number in range(20):  # connected, and plans made, before the time counts
         pay(-number - 1)
     began = time.monotonic()

@@ -6,7 +6,7 @@ It imports nothing of Carveout: what it does, a shim in another language can do.
 import contextlib
 import os
 import sys
-import time
+import threading
 from typing import Any
 
 import psycopg
@@ -93,7 +93,7 @@ class Shim:
                 return
             except psycopg.errors.ObjectNotInPrerequisiteState:  # 55000: not yet
                 service.execute("ROLLBACK")
-                time.sleep(0.02)
+                threading.Event().wait(0.02)
             except psycopg.Error:
                 service.close()
                 raise
