@@ -1,17 +1,22 @@
-"""Barriers that fail while they are handed over."""
+"""Barriers that fail while they are handed over, or that wait for whoever waits for the stream."""
 
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from contexts.databases import Databases
+from contexts.model import Side
 from migrator.barriers import WorkerBarriers
 from migrator.control import intents, locks
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
+from migrator.sides import gate
+from tests.migrator import inprocess
 from tests.migrator.commands import run
 from tests.migrator.moving import Bank
 from tests.waiting import wait_until
@@ -41,3 +46,29 @@ def _answer_and_end(bank: Bank) -> None:
         gone = {"lsn": 1, "open_snapshot": "00000003-00000002-1", "closed_snapshot": "00000003-00000002-1"}
         intents.answer(conn, intent, IntentState.ACCEPTED, gone)
         conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+
+
+def test_a_barrier_does_not_hold_up_whoever_closes_the_gate(tmp_path: Path, pair: Databases) -> None:
+    """That one is a running transaction, which a slot waits for, and it waits for what the worker is to apply."""
+    bank = Bank.create(tmp_path, pair, options="barrier_timeout_s = 600\nbatch_age_ms = 20")
+    bank.expand_variables()
+    inprocess.prepare(bank)
+    with inprocess.worker(bank), ThreadPoolExecutor(1) as threads:
+        bank.await_streaming()
+        with gate.closed_gate(bank.both.shared, bank.name, lock_timeout_ms=1000, deadline=time.monotonic() + 60):
+            found = threads.submit(_position_of_a_barrier, bank)
+            wait_until(lambda: _is_making_a_slot(bank), lambda: "no slot is made")
+            bank.pay(Side.SHARED, 1, 2)  # past the gate
+            bank.await_equal()
+            assert not found.done()
+        assert found.result() > 0
+
+
+def _position_of_a_barrier(bank: Bank) -> int:
+    with WorkerBarriers(bank.context, bank.both)() as barrier:
+        return barrier.lsn
+
+
+def _is_making_a_slot(bank: Bank) -> bool:
+    with bank.both.shared.connect("test") as conn:
+        return bool(conn.execute("SELECT FROM pg_replication_slots WHERE temporary").fetchall())
