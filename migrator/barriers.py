@@ -32,7 +32,7 @@ from validations.snapshots import Rewritten, enter
 GRACE_S = 60.0
 #: What a member of a group needs to take over, beside the time in which the silent one is missed.
 TAKEOVER_S = 10.0
-_TRIES = 5  # of barriers, where an application truncates its tables, or lockstep begins and ends
+_TRIES = 5  # of barriers, where an application truncates its tables
 _PAUSE_S = 0.5
 _LOOK_S = 0.05
 _T = TypeVar("_T")
@@ -83,8 +83,9 @@ class WorkerBarriers:
             yield self._entered(stack)
 
     def _entered(self, stack: ExitStack) -> Barrier:
-        """In the phase that is on; it may change between two looks."""
-        for tries_left in reversed(range(_TRIES)):
+        """In the phase that is on; it may change between two looks, and a switch may be at work meanwhile."""
+        deadline = time.monotonic() + self._context.options.barrier_timeout_s
+        while True:
             try:
                 try:
                     return stack.enter_context(self._of_the_stream())
@@ -95,11 +96,10 @@ class WorkerBarriers:
                     self._await_versions(found)
                     return found
             except (NotInLockstep, HoldOver, _Again) as error:
-                if not tries_left:
+                if time.monotonic() > deadline:
                     raise
                 _log.info("%s", error)
                 time.sleep(_PAUSE_S)
-        raise AssertionError("the last try returns or raises")
 
     def _await_versions(self, barrier: Barrier) -> None:
         """The rows of a moment of lockstep may be ahead of the stream, and so of the versions that it records."""
