@@ -198,6 +198,7 @@ def _drop_the_gate() -> None:
     def ungated(self: Gatekeeper, *arguments: Any, **named: Any) -> None:
         init(self, *arguments, **named)
         lock = f"LOCK TABLE carveout.gate_{self.context} IN ACCESS SHARE MODE;"
+        assert lock in self._statements
         self._statements = self._statements.replace(lock, "SELECT 1;")
 
     Gatekeeper.__init__ = ungated  # type: ignore[method-assign]

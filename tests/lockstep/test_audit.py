@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from contexts.errors import RefusedError
 from contexts.model import Side
 from migrator.lockstep import conditions, phase, recovery
+from migrator.repair import run as repairing
 from migrator.shims import lockstep as shim
 from migrator.shims.direct import GatedConnections
 from tests.lockstep.conftest import Lockstepped
@@ -115,6 +117,28 @@ def test_a_collection_that_misses_rows_is_found(
     found = bank.differences()[before:]
     assert [(kind, table) for kind, table, _, _ in found] == [("not shipped", "entry")]
     assert_mended(bank)
+
+
+def test_mending_goes_on_after_a_repair_that_was_broken_off(
+    bank: Lockstepped, gated: GatedConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays unfinished, and would keep every later one out."""
+    bank.await_equal()
+    work, broken = repairing._Job.work, []
+
+    def breaks_once(job: repairing._Job, *arguments: Any) -> None:
+        if not broken:
+            broken.append(job.repair)
+            raise psycopg.OperationalError("the connection is lost")
+        work(job, *arguments)
+
+    monkeypatch.setattr(repairing._Job, "work", breaks_once)
+    with driver(bank) as run:
+        phase.enter(run)
+    rogue(bank, Side.SHARED, "UPDATE bank.account SET balance = balance + 1 WHERE id = 16")
+    bank.await_state("streaming")
+    assert_mended(bank)
+    assert broken
 
 
 def test_a_recovery_that_guesses_is_found(

@@ -94,6 +94,24 @@ def test_recovery_waits_while_the_application_is_at_work(bank: Lockstepped) -> N
     gated.close()
 
 
+def test_recovery_goes_on_when_its_connections_were_lost(bank: Lockstepped) -> None:
+    gated = bank.connections()
+    with bank.in_lockstep():
+        for side in Side:
+            with bank.both[side].connect("test") as conn:
+                ended = conn.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'carveout/lockstep/bank'"
+                ).fetchall()
+                assert ended
+        with gated.transaction() as conn:
+            conn.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = 10")
+            assert gated._lockstep.ship(SyncLink(conn)) is not None
+            raise psycopg.Rollback
+        wait_until(lambda: bank.prepared() == 0, lambda: f"{bank.prepared()} prepared")
+    gated.close()
+
+
 def _age(bank: Lockstepped) -> float:
     with bank.both.service.connect("test") as conn:
         row = conn.execute(
