@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import psycopg
 import pytest
 
 from contexts.model import Side
+from migrator.continuous.recheck import Rechecked
+from migrator.continuous.rounds import Rounds
 from migrator.lockstep import agreed, keeper
 from migrator.lockstep.agreed import NoAgreement, NotInLockstep
 from migrator.repair import rows
@@ -70,6 +73,23 @@ def test_verify_and_repair_in_lockstep(bank: Lockstepped, gated: GatedConnection
         pay(gated)
         assert verify(bank).passed
         assert bank.state() == "lockstep"
+
+
+def test_a_continuous_verification_compares_what_the_audit_saw_last(bank: Lockstepped, gated: GatedConnections) -> None:
+    bank.await_equal()
+    seen: list[Rechecked] = []
+    with bank.in_lockstep(), ThreadPoolExecutor(1) as threads:
+        audited = bank.audited()
+        pay(gated)
+        bank.await_audited(audited + 1)
+        rounds = Rounds(bank.context, bank.both, threading.Event(), on_recheck=seen.append, every_s=0.1, recheck_s=0.1)
+        running = threads.submit(rounds.run)
+        wait_until(lambda: running.done() or (rounds.last is not None and any(one.keys for one in seen)))
+        rounds.stop.set()
+        running.result()
+        assert rounds.last is not None
+        assert rounds.last.passed
+        assert [one.differences for one in seen if one.differences] == []
 
 
 @pytest.mark.parametrize("point", ["shim.prepared", "shim.decided"])
