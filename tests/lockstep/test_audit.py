@@ -124,7 +124,8 @@ def test_mending_goes_on_after_a_repair_that_was_broken_off(
 ) -> None:
     """It stays unfinished, and would keep every later one out."""
     bank.await_equal()
-    work, broken = repairing._Job.work, []
+    work = repairing._Job.work
+    broken: list[int] = []
 
     def breaks_once(job: repairing._Job, *arguments: Any) -> None:
         if not broken:
