@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ from migrator.run import Run
 
 if TYPE_CHECKING:
     from cdc.kafka.connect import Names
+
+
+_log = logging.getLogger(__name__)
 
 
 def backlogs(run: Run) -> dict[Side, Backlog]:
@@ -75,6 +79,14 @@ def skip(run: Run, event_id: str, reason: str) -> None:
     run.executor.act(
         Side.SHARED, "record that", lambda: migrations.record(run.control, run.name, "outbox_skipped", detail)
     )
+
+
+def warn_of_waiting(run: Run) -> None:
+    """Say that events wait for which no worker will be there."""
+    if run.context.outbox and (waiting := sum(one.events for one in backlogs(run).values())):
+        _log.warning(
+            "context %s: %d events are not published; they are when a worker follows it again", run.name, waiting
+        )
 
 
 def require_published(run: Run) -> None:

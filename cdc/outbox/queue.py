@@ -38,6 +38,7 @@ class Backlog:
     """What one side still holds."""
 
     events: int
+    #: When the oldest of them came.
     oldest: dt.datetime | None
     #: How many of them are held, and the first of those.
     held: int
@@ -46,11 +47,8 @@ class Backlog:
 
 def add(conn: Connection, stream: StreamId, events: Iterable[OutboxEvent]) -> None:
     """Append events in the open transaction; whoever publishes is told at its commit."""
-    rows = [
-        (stream.context, stream.epoch, e.topic, e.key, e.event_id, Jsonb(e.headers), e.payload, e.at) for e in events
-    ]
-    with conn.cursor() as cursor:
-        cursor.executemany(_SQL["add"], rows)
+    rows = [(e.topic, e.key, e.event_id, Jsonb(e.headers), e.payload, e.at) for e in events]
+    conn.execute(_SQL["add"], (stream.context, stream.epoch, *(list(column) for column in zip(*rows, strict=True))))
     conn.execute(f"NOTIFY {CHANNEL}")
 
 
@@ -107,7 +105,9 @@ def skip(conn: Connection, context: str, event_id: str) -> int:
 
 
 def backlog(conn: Connection, context: str) -> Backlog:
-    """What waits on this side."""
+    """What waits on this side; nothing where it has no queue yet."""
+    if conn.execute("SELECT to_regclass('carveout.outbox_event')").fetchone() == (None,):
+        return Backlog(0, None, 0, [])
     row = conn.execute(_SQL["status"], (context,)).fetchone()
     assert row is not None
     held = [Held(*found) for found in conn.execute(_SQL["held"], (context, _SHOWN))]

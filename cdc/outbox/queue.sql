@@ -1,6 +1,9 @@
 -- name: add
 INSERT INTO carveout.outbox_event (context, epoch, topic, key, event_id, headers, payload, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+SELECT %s, %s, e.topic, e.key, e.event_id, e.headers, e.payload, e.at
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::jsonb[], %s::bytea[], %s::timestamptz[])
+    WITH ORDINALITY AS e (topic, key, event_id, headers, payload, at, place)
+ORDER BY e.place
 
 -- name: epochs
 SELECT DISTINCT epoch FROM carveout.outbox_event WHERE context = %s ORDER BY epoch
@@ -36,10 +39,10 @@ UPDATE carveout.outbox_event SET held = NULL WHERE context = %s AND held IS NOT 
 DELETE FROM carveout.outbox_event WHERE context = %s AND event_id = %s AND held IS NOT NULL
 
 -- name: status
-SELECT count(*), min(at), count(held) FROM carveout.outbox_event WHERE context = %s
+SELECT count(*), min(queued_at), count(held) FROM carveout.outbox_event WHERE context = %s
 
 -- name: held
-SELECT event_id, topic, held, at FROM carveout.outbox_event WHERE context = %s AND held IS NOT NULL ORDER BY id LIMIT %s
+SELECT event_id, topic, held, queued_at FROM carveout.outbox_event WHERE context = %s AND held IS NOT NULL ORDER BY id LIMIT %s
 
 -- name: is_held
 SELECT EXISTS (SELECT FROM carveout.outbox_event WHERE context = %s AND event_id = %s AND held IS NOT NULL)

@@ -32,7 +32,7 @@ def status(context_name: str, project_dir: Path | None, as_json: bool) -> None:
         steps = [f"carveout outbox retry {context.name}"] if found["held"] else []
         print_json({"version": 1, "context": context.name, **found, "next_steps": steps})
     else:
-        since = f", the oldest of {found['oldest']:%Y-%m-%d %H:%M:%S%z}" if found["oldest"] else ""
+        since = f", the oldest since {found['oldest']:%Y-%m-%d %H:%M:%S%z}" if found["oldest"] else ""
         click.echo(f"{found['waiting']} events wait{since}")
         for event in found["first_held"]:
             click.echo(f"! event {event['event_id']} for {event['topic']} is held: {event['reason']}")

@@ -7,6 +7,7 @@ from functools import partial
 
 from contexts.errors import RefusedError
 from contexts.model import Side
+from migrator import outbox
 from migrator.control import migrations
 from migrator.lifecycle import State, require_state
 from migrator.lockstep import phase
@@ -55,6 +56,7 @@ def abort(run: Run) -> None:
         phase.leave(run, "aborted")
     run.executor.act(Side.SHARED, f"state of {run.name}: aborting", lambda: _transition(run, State.ABORTING))
     run.executor.act(None, "wait until the worker has let go of the copy and the stream", partial(await_worker, run))
+    outbox.warn_of_waiting(run)
     for step in reversed(PREPARATION):
         _log.info("context %s: undo %s", run.name, step.name)
         step.undo(run)

@@ -23,6 +23,7 @@ from migrator.control.migrations import Migration
 #: How long it waits for a notification before it looks anyway.
 TICK_S = 1.0
 RETRY_S = 2.0
+_NOTHING = {"published": 0, "waiting": 0, "oldest_s": None, "held": 0}
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +65,7 @@ class OutboxTask:
             except (psycopg.Error, CarveoutError) as error:
                 said = " ".join(str(error).split())
                 _log.warning("context %s: outbox: %s", self._context.name, said)
-                self.report = {**self.report, "error": said}
+                self.report = {**_NOTHING, **self.report, "error": said}
                 self._stop.wait(RETRY_S)
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -14,7 +15,11 @@ from cdc.outbox.publisher import Publisher
 from cdc.outbox.sinks import Outcome, SinkUnreachable, without_line
 from cdc.state.position import StreamId
 from contexts.databases import Connection, Databases
-from contexts.model import Side
+from contexts.model import Context, Side
+from migrator.control.migrations import Migration
+from migrator.lifecycle import State
+from migrator.worker.outbox import OutboxTask
+from tests.waiting import wait_until
 
 AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -110,3 +115,31 @@ def test_events_keep_their_order_over_batches(sides: dict[Side, Connection], mon
     sink = Listening()
     assert Publisher("shop", sides, sink).run() == 40
     assert sink.heard == names
+
+
+def test_a_worker_publishes_only_while_it_is_its_turn(
+    sides: dict[Side, Connection], pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, taken, stop = Listening(), threading.Event(), threading.Event()
+    monkeypatch.setattr("migrator.worker.outbox.open_sink", lambda _: sink)
+    declared = {"table": "shop.outbox"}
+    context = Context.model_validate({
+        "name": "shop", "tables": [{"name": "shop.outbox"}], "service": {"url": ""}, "outbox": [declared],
+        "outbox_sink": {"kind": "table", "url": "", "table": "t"},
+    })  # fmt: skip
+    task = OutboxTask(context, pair, stop, taken)
+    task.assign(Migration("shop", State.STREAMING, Side.SHARED, 1))
+    put(sides, Side.SERVICE, 1, event("first", "a"))
+    taken.set()
+    wait_until(lambda: task.report.get("published") == 1)
+    taken.clear()  # another worker has the seat, and this one must have let go of the queue
+    gone = (
+        "SELECT FROM pg_stat_activity WHERE application_name = 'carveout/outbox/shop' AND datname = current_database()"
+    )
+    wait_until(lambda: sides[Side.SERVICE].execute(gone.encode()).fetchone() is None)
+    put(sides, Side.SERVICE, 1, event("second", "a"))
+    assert sink.heard == ["first"]
+    taken.set()
+    wait_until(lambda: sink.heard == ["first", "second"])
+    stop.set()
+    task.join()

@@ -16,7 +16,8 @@ CREATE TABLE carveout.outbox_event (
     headers jsonb NOT NULL,
     payload bytea,
     at timestamptz NOT NULL,
-    held text
+    held text,
+    queued_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX outbox_event_next ON carveout.outbox_event (context, epoch, id);
 CREATE INDEX outbox_event_held ON carveout.outbox_event (context, topic, key, id) WHERE held IS NOT NULL;
