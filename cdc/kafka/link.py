@@ -242,7 +242,7 @@ def require_ours(found: dict[str, str], wanted: dict[str, str]) -> None:
 
 
 #: What makes a connector the one of its stream: where it reads, and where all of it goes.
-_OURS = ("database.hostname", "database.port", "database.dbname", "slot.name", "publication.name", "topic.prefix",
+OURS = ("database.hostname", "database.port", "database.dbname", "slot.name", "publication.name", "topic.prefix",
          "transforms", "transforms.one.type", "transforms.one.regex", "transforms.one.replacement",
          "unavailable.value.placeholder")  # fmt: skip
 
@@ -252,7 +252,7 @@ def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [
         f"{key} is not the one of this stream"
         + ("" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted[key]})")
-        for key in _OURS
+        for key in OURS
         if found.get(key) != wanted[key]
     ]
 

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from cdc.kafka import connect, settings
+from cdc.kafka import connect, link, settings
 from cdc.kafka.connect import Names
 from cdc.kafka.settings import Encoding, audit
 from cdc.state.position import StreamId
 from contexts.databases import Database
+from contexts.errors import RefusedError
 from contexts.model import Side
 from tests.kafka import recorded
 
@@ -85,3 +86,13 @@ def test_the_defaults_lose_nearly_everything() -> None:
         "provide.transaction.metadata", "value.converter.replace.null.with.default", "unavailable.value.placeholder",
         "snapshot.mode", "offset.mismatch.strategy",
     } <= found  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", link.OURS)
+def test_a_connector_of_another_stream_is_named_by_each_setting(setting: str) -> None:
+    assert link.foreign(OURS, OURS) == []
+    [said] = link.foreign({**OURS, setting: "s3cret"}, OURS)
+    assert said.startswith(f"{setting} is not the one of this stream")
+    assert ("s3cret" in said) is (setting != "unavailable.value.placeholder")
+    with pytest.raises(RefusedError):
+        link.require_ours({**OURS, setting: "s3cret"}, OURS)
