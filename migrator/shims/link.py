@@ -6,6 +6,7 @@ engines differ only here.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,7 @@ def exchange(conn: AnyConnection, statements: str, values: Sequence[str]) -> PQG
 
 
 class Links:
-    """Connections in autocommit that are kept for the next transaction; safe between threads.
+    """Connections in autocommit that are kept for the next transaction; safe between threads, and over a fork.
 
     :param first: a statement that each runs once.
     """
@@ -105,15 +106,14 @@ class Links:
         self._connect = connect
         self._first = first
         self._idle: list[Link] = []
+        self._process = os.getpid()
         self._lock = threading.Lock()
 
     def take(self) -> Link:
         """A connection that nobody else uses."""
-        with self._lock:
-            while self._idle:
-                link = self._idle.pop()
-                if not link.closed:
-                    return link
+        while (link := self._next()) is not None:
+            if not link.closed:
+                return link
         link = self._connect()
         if self._first:
             with closed_on_failure(link):
@@ -127,10 +127,14 @@ class Links:
 
     def close(self) -> None:
         """Close what is kept."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for link in idle:
+        while (link := self._next()) is not None:
             link.close()
+
+    def _next(self) -> Link | None:
+        with self._lock:
+            if self._process != os.getpid():  # forked: those are the parent's
+                self._process, self._idle = os.getpid(), []
+            return self._idle.pop() if self._idle else None
 
 
 @contextmanager

@@ -75,10 +75,7 @@ class Places:
             gate = ServiceGate(place, wait_limit_s) if place else SharedGates(list(contexts), wait_limit_s)
             self.engines[place] = engine = make()
             Entrance(gate, dict.fromkeys(Side, url), driver).listen(engine)
-
-    def place_of(self, engine: Engine) -> Place:
-        """The place that an engine leads to."""
-        return next(place for place, one in self.engines.items() if one is engine)
+        self.place_of = {engine: place for place, engine in self.engines.items()}
 
     def dispose(self) -> None:
         """Close all connections that no session uses."""

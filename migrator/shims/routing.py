@@ -72,7 +72,7 @@ class RoutedSession(Session):
         :raises CutRefused: they are open in different places.
         :raises Elsewhere: one was switched while the transaction was under way.
         """
-        if bind is not None:  # our own question for a connection
+        if bind is not None:  # chosen by the application, or our own question for a connection
             return bind  # type: ignore[no-any-return]
         touched = {context} if context else self._contexts(mapper, clause)
         at = {name: self._place(name) for name in sorted(touched)}
@@ -119,9 +119,12 @@ class RoutedSession(Session):
 
 def _began(session: RoutedSession, _transaction: SessionTransaction, connection: Connection) -> None:
     """A connection has begun its transaction, or a savepoint of it."""
+    engine = connection.engine
+    if engine not in session._places.place_of:  # one that the application has chosen by itself
+        return
     if session._spanning is None:
         session._spanning = Spanning(session._places, session._across)
-    place = session._places.place_of(connection.engine)
+    place = session._places.place_of[engine]
     if place not in session._spanning.connections:
         session._spanning.join(place, connection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import uuid
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -28,6 +30,7 @@ from migrator.run import Run
 from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import NotGated, gated_engine
 from migrator.shims.gate import GateClosed
+from migrator.shims.link import Links
 from migrator.sides import gate, route, writelock
 from migrator.steps import preparation
 from migrator.switch import settle
@@ -246,6 +249,18 @@ def test_sqlalchemy_keeps_the_isolation_level_across_the_switch(
                 assert conn.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
     with engine.begin() as conn:
         assert conn.execute(text("SHOW transaction_read_only")).scalar_one() == "off"
+
+
+def test_a_forked_process_leaves_the_connections_of_its_parent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Mock(closed=False) for _ in range(2)]
+    links = Links(iter(made).__next__)
+    links.give_back(links.take())
+    assert links.take() is made[0]
+    links.give_back(made[0])
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert links.take() is made[1]
+    links.close()
+    made[0].close.assert_not_called()
 
 
 def test_sqlalchemy_refuses_what_cannot_hold_the_gate(switchable: Switchable, engines: Callable[..., Engine]) -> None:
