@@ -114,7 +114,7 @@ class Spanning:
         if shared is None or None not in self.connections:
             return
         told: Routes = self.connections[None].info[ENTERED]
-        for context, route in told.items():
+        for context, route in sorted(told.items()):
             if route.mode is Mode.LOCKSTEP:
                 yield partial(self._places.lockstep[context].ship, shared)
 

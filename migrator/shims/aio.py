@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -102,4 +103,6 @@ class AwaitedLink:
             return await self._conn.wait(exchange(self._conn, statements, values))
 
     def close(self) -> None:
-        await_only(self._conn.close())
+        # It only tells libpq and never waits: so this works outside of a greenlet, and where one is being cancelled.
+        with suppress(StopIteration):
+            self._conn.close().send(None)
