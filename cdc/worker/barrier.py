@@ -64,7 +64,7 @@ def make_barrier(
 
     def is_vain() -> bool:
         nonlocal vain
-        vain = vain or _is_closed(open_, context)
+        vain = vain or _waits_for_us(open_, context)
         return vain
 
     with ExitStack() as sessions:
@@ -89,14 +89,21 @@ def make_barrier(
     return None
 
 
-def _is_closed(open_: Database, context: str) -> bool:
-    """Whether somebody holds the gate closed: that is a transaction too, and it waits for what is to be applied."""
+def _waits_for_us(open_: Database, context: str) -> bool:
+    """Whether a slot waits for somebody who waits for the stream.
+
+    That is who holds the gate closed, which is a transaction too, and applications in lockstep whose beginning is not
+    applied yet: where it is on, the stream's barrier is not the one to take anyway.
+    """
     with open_.connect(f"barrier/{context}") as conn:
-        row = conn.execute(
+        closed, has_route = conn.execute(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = to_regclass(%s) AND mode = 'AccessExclusiveLock'"
-            " AND granted)", (gate_name(context),)
-        ).fetchone()  # fmt: skip
-    return bool(row and row[0])
+            " AND granted), to_regclass('carveout.route') IS NOT NULL", (gate_name(context),)
+        ).fetchall()[0]  # fmt: skip
+        if closed or not has_route:
+            return bool(closed)
+        in_lockstep = "SELECT FROM carveout.route WHERE context = %s AND mode = 'lockstep'"
+        return bool(conn.execute(in_lockstep, (context,)).fetchall())
 
 
 def _export(sessions: ExitStack, closed: Database, context: str) -> str:

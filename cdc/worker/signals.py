@@ -14,7 +14,7 @@ class NoBarrier(enum.StrEnum):
 
     #: Nothing by itself.
     FAILED = "failed"
-    #: Ask again in a moment: a switch closes the gate, and waits for the stream.
+    #: Ask again in a moment: a switch closes the gate or lockstep begins, and waits for the stream.
     AGAIN = "again"
     #: The stream only audits here: applications write both sides, whose moments the requester takes itself.
     IN_LOCKSTEP = "in_lockstep"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ import pytest
 from contexts.model import Side
 from migrator.continuous.recheck import Rechecked
 from migrator.continuous.rounds import Rounds
+from migrator.control import intents
+from migrator.control.intents import Kind
 from migrator.lockstep import agreed, keeper
 from migrator.lockstep.agreed import NoAgreement, NotInLockstep
 from migrator.repair import rows
@@ -131,6 +134,32 @@ def balances(bank: Lockstepped) -> set[object]:
             with imported(snapshot, "test") as conn:
                 seen.add(conn.execute("SELECT balance FROM bank.account WHERE id = 60").fetchone())
         return seen
+
+
+def test_a_barrier_does_not_hold_up_the_beginning_of_lockstep(bank: Lockstepped, gated: GatedConnections) -> None:
+    """Its driver has died, an application waits for the stream, and a slot would wait for the application."""
+    bank.await_equal()
+    with bank.both.shared.connect("test") as conn, ThreadPoolExecutor(2) as threads:
+        intents.request(conn, bank.name, Kind.PAUSE)
+        wait_until(lambda: bool(bank.status()["worker"]["paused"]), lambda: "not paused")
+        bank.cli("dual-write", "bank", "on", expect=-signal.SIGKILL, CARVEOUT_KILL_AT="lockstep.entered")
+        paid = threads.submit(pay, gated)
+        wait_until(lambda: is_shipping(bank), lambda: "nothing is shipped")
+        found = threads.submit(verify, bank)
+        wait_until(lambda: Kind.BARRIER in [one.kind for one in intents.open_intents(conn, bank.name)])
+        intents.cancel(conn, bank.name, Kind.PAUSE)
+        paid.result()
+        assert found.result().passed
+    bank.cli("dual-write", "bank", "off")
+    bank.await_equal()
+
+
+def is_shipping(bank: Lockstepped) -> bool:
+    with bank.both.shared.connect("test") as conn:
+        return bool(conn.execute(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%lockstep_collect%'"
+            " AND state = 'idle in transaction'"
+        ).fetchall())  # fmt: skip
 
 
 def test_what_stays_prepared_is_named(bank: Lockstepped, monkeypatch: pytest.MonkeyPatch) -> None:
