@@ -36,11 +36,12 @@ class Lockstepped(Bank):
                     phase.leave(run, "the test is over")
         self.await_equal()
 
-    def connections(self) -> GatedConnections:
+    def connections(self, wait_limit_s: float = 10.0) -> GatedConnections:
         """What an application adopts."""
         return GatedConnections(
             self.name,
             {side: lambda side=side: psycopg.connect(self.both[side].url) for side in Side},  # type: ignore[misc]
+            wait_limit_s=wait_limit_s,
         )
 
     def audited(self) -> int:

@@ -136,9 +136,10 @@ def balances(bank: Lockstepped) -> set[object]:
         return seen
 
 
-def test_a_barrier_does_not_hold_up_the_beginning_of_lockstep(bank: Lockstepped, gated: GatedConnections) -> None:
+def test_a_barrier_does_not_hold_up_the_beginning_of_lockstep(bank: Lockstepped) -> None:
     """Its driver has died, an application waits for the stream, and a slot would wait for the application."""
     bank.await_equal()
+    gated = bank.connections(wait_limit_s=100)
     with bank.both.shared.connect("test") as conn, ThreadPoolExecutor(2) as threads:
         intents.request(conn, bank.name, Kind.PAUSE)
         wait_until(lambda: bool(bank.status()["worker"]["paused"]), lambda: "not paused")
@@ -150,6 +151,7 @@ def test_a_barrier_does_not_hold_up_the_beginning_of_lockstep(bank: Lockstepped,
         intents.cancel(conn, bank.name, Kind.PAUSE)
         paid.result()
         assert found.result().passed
+    gated.close()
     bank.cli("dual-write", "bank", "off")
     bank.await_equal()
 
