@@ -13,7 +13,7 @@ import pytest
 
 from migrator.cli import cli
 from migrator.cli.reference import NOTES, commands, reference
-from migrator.worker.metrics import GAUGES, KAFKA_GAUGES
+from migrator.worker.metrics import GAUGES, KAFKA_GAUGES, OUTBOX_GAUGES
 from tests.test_repo import PACKAGES, ROOT, package_files
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -69,6 +69,7 @@ def test_the_metrics_page_has_every_metric() -> None:
     assert set(re.findall(r"^\| `(carveout_\w+)`", page, re.M)) == {
         *GAUGES,
         *KAFKA_GAUGES,
+        *OUTBOX_GAUGES,
         "carveout_state",
         "carveout_worker_age_seconds",
     }

@@ -24,11 +24,14 @@ GAUGES = {
     "carveout_applied_rows_total": ("rows", "Rows applied by this worker"),
     "carveout_applied_transactions_total": ("transactions", "Source transactions applied by this worker"),
     "carveout_rule_violations_total": ("rule_violations", "Rows and groups that broke a stream rule, ever"),
-    "carveout_outbox_waiting": ("outbox.waiting", "Events of outbox tables that are not published"),
-    "carveout_outbox_held": ("outbox.held", "Those of them that the sink refuses"),
     "carveout_paused": ("paused", "1 while the worker is paused or throttled"),
     "carveout_failed": ("error", "1 while the worker reports an error"),
     "carveout_slot_lag_bytes": ("slot.lag_bytes", "WAL that the open side keeps for the stream's slot"),
+}
+#: The same where the context has outbox tables.
+OUTBOX_GAUGES = {
+    "carveout_outbox_waiting": ("outbox.waiting", "Events of outbox tables that are not published"),
+    "carveout_outbox_held": ("outbox.held", "Those of them that the sink refuses"),
 }
 #: The same where the stream goes through Kafka.
 KAFKA_GAUGES = {
@@ -82,7 +85,7 @@ class _Collector:
             if report:
                 up.add_metric([name], report.age_s)
         yield from (up, state)
-        for metric, (key, text) in {**GAUGES, **KAFKA_GAUGES}.items():
+        for metric, (key, text) in {**GAUGES, **OUTBOX_GAUGES, **KAFKA_GAUGES}.items():
             family = GaugeMetricFamily(metric, text, labels=["context"])
             for name, (_, report) in reports.items():
                 if report and (value := _reported(report.report, key)) is not None:
