@@ -21,6 +21,8 @@ CHANNEL = "carveout_outbox"
 #: A topic and a key: within them, the order is kept.
 Line = tuple[str, str]
 _SHOWN = 20
+#: After so many bytes of payload a batch is full, however few its events are.
+BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,8 @@ def epochs(conn: Connection, context: str) -> list[int]:
 def following(conn: Connection, stream: StreamId, behind: Collection[Line], limit: int) -> dict[int, OutboxEvent]:
     """The next events that may be published, by number; none of the lines ``behind`` which something else waits."""
     lines: Mapping[str, object] = {"topics": [t for t, _ in behind], "keys": [k for _, k in behind]}
-    found = conn.execute(
-        _SQL["next"], {"context": stream.context, "epoch": stream.epoch, "limit": limit, **lines}
-    ).fetchall()
+    asked = {"context": stream.context, "epoch": stream.epoch, "limit": limit, "bytes": BATCH_BYTES, **lines}
+    found = conn.execute(_SQL["next"], asked).fetchall()
     return {
         number: OutboxEvent(topic, key, event_id, tuple((name, text) for name, text in headers), payload, at)
         for number, topic, key, event_id, headers, payload, at in found

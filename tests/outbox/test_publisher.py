@@ -117,6 +117,16 @@ def test_events_keep_their_order_over_batches(sides: dict[Side, Connection], mon
     assert sink.heard == names
 
 
+def test_large_events_make_small_batches(sides: dict[Side, Connection], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdc.outbox.queue.BATCH_BYTES", 5)
+    put(sides, Side.SERVICE, 1, *(event(name, "k") for name in ("a" * 9, "bb", "cc", "dd", "e")))
+    stream, found = StreamId("shop", 1), list[list[str]]()
+    while batch := queue.following(sides[Side.SERVICE], stream, (), 100):
+        found.append([one.event_id[:1] for one in batch.values()])
+        queue.published(sides[Side.SERVICE], batch)
+    assert found == [["a"], ["b", "c", "d"], ["e"]]
+
+
 def test_a_worker_publishes_only_while_it_is_its_turn(
     sides: dict[Side, Connection], pair: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
