@@ -91,6 +91,12 @@ def test_every_page_is_in_the_index() -> None:
     assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
 
 
+def test_every_decision_has_a_number_of_its_own() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+    assert [int(page.name[:4]) for page in pages] == [*range(1, len(pages) + 1)]
+    assert [page.name for page in pages if not page.read_text().startswith(f"# {int(page.name[:4])}. ")] == []
+
+
 def is_command(first: str, second: str | None) -> bool:
     if first in GROUPS:
         return second is None or f"{first} {second}" in COMMANDS
