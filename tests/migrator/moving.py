@@ -85,6 +85,13 @@ class Bank:
             conn.execute("INSERT INTO bank.entry (account, amount) SELECT id, balance FROM bank.account")
         return bank
 
+    def stream_large_transactions(self) -> None:
+        """Have the shared server send large transactions while they are open, from the next stream on: only those
+        are spooled."""
+        with self.both.shared.connect("test") as conn:
+            name = sql.Identifier(conn.info.dbname)
+            conn.execute(sql.SQL("ALTER DATABASE {} SET logical_decoding_work_mem = '64kB'").format(name))
+
     def declare(self, toml: str) -> None:
         """Add to the context's declaration."""
         with (self.folder / "contexts" / self.name / "context.toml").open("a") as file:

@@ -209,6 +209,7 @@ def test_another_server_behind_the_address(
 
 def test_no_room_for_the_spool(streaming: Bank) -> None:
     bank = streaming
+    bank.stream_large_transactions()
     with bank.worker() as worker:
         bank.await_streaming()
         # No file may grow beyond this: the spool of the next transaction cannot.

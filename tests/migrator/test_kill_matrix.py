@@ -80,6 +80,7 @@ def record(table: Table) -> Record:
 @pytest.fixture
 def bank(tmp_path: Path, pair: Databases) -> Bank:
     made = Bank.create(tmp_path, pair, options=OPTIONS)
+    made.stream_large_transactions()
     run(made, "prepare", "bank", "--skip-check")
     return made
 
