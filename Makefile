@@ -3,7 +3,7 @@
 
 VENV   ?= .venv
 ARGS   ?=
-JOBS   ?= 2
+JOBS   ?= 3
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 RUN    := $(VENV)/bin/python
