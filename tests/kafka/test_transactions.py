@@ -174,6 +174,18 @@ def test_an_end_that_only_a_started_connector_sent_is_not_believed(decoder: Deco
     assert record(decoder, boundary("END", 7, 90, 4)).size == 4
 
 
+def test_an_end_that_a_started_connector_sends_again_is_passed_over(decoder: Decoder) -> None:
+    """Its offset stood at the last row: it goes on with what came after that."""
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, event("c", 7, 1, after=row(1)))
+    assert isinstance(record(decoder, boundary("END", 7, 90, 1)), Transaction)
+    record(decoder, STARTED)
+    assert record(decoder, boundary("END", 7, 90, 1)) is None
+    record(decoder, boundary("BEGIN", 8, 90))
+    record(decoder, event("c", 8, 1, after=row(2)))
+    assert isinstance(record(decoder, boundary("END", 8, 120, 1)), Transaction)
+
+
 def test_a_connector_that_starts_between_transactions_breaks_nothing(decoder: Decoder) -> None:
     record(decoder, STARTED)
     record(decoder, boundary("BEGIN", 7, 50))

@@ -162,12 +162,15 @@ def test_a_broken_connection_is_transient_and_comes_after_what_was_received(tabl
 def test_an_error_while_spooling_surfaces_in_poll_and_loses_nothing(table16: Upstream) -> None:
     start = table16.publish("t")
     table16.spool.write_text("a file where the folder should be")
-    table16.run("INSERT INTO public.t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n")
+    table16.run(  # one that begins with a message is not taken while it is received
+        "BEGIN", "SELECT pg_logical_emit_message(true, 'p', 'm')",
+        "INSERT INTO public.t SELECT n, repeat('x', 100) FROM generate_series(1, 1000) n", "COMMIT",
+    )  # fmt: skip
     with table16.open(start, memory_bytes=1000) as source, pytest.raises(SpoolFull):
         next_event(source, is_transaction)
     assert table16.confirmed() == start.end_lsn
     table16.spool.unlink()
-    assert len(table16.changes(start, memory_bytes=1000)) == 1000
+    assert len(table16.changes(start, memory_bytes=1000)) == 1001
 
 
 def test_another_server_or_timeline_is_refused(table16: Upstream) -> None:
