@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from cdc.apply.ahead import Ahead
 from cdc.apply.compact import Entry
@@ -18,6 +19,7 @@ from cdc.outbox.events import OutboxEvent
 from cdc.source.packed import HEAD, is_packed
 
 _SLICE = 256
+_T = TypeVar("_T")
 
 
 class Collector:
@@ -53,35 +55,37 @@ class Collector:
 
         :param total_bytes: the size of them all: those of a large transaction are weighed one by one.
         """
-        is_large = total_bytes > self._max_bytes
-        source = iter(changes)
-        while some := list(islice(source, _SLICE)):
-            yield from self._collect(self._watch.shown(some) if self._watch else some)
-            if self._is_full(len(some), sum(map(_weight, some)) if is_large else 0):
-                self.flush()
-        if not is_large:
-            self._bytes += int(total_bytes)
+        shown = self._watch.shown if self._watch else iter
+        yield from self._in_slices(
+            changes, total_bytes, lambda some: self._collect(shown(some)), _weight, self.flush
+        )  # fmt: skip
 
     def add_rows(self, changes: Iterable[Change], total_bytes: float) -> None:
         """The same for changes among which there are no messages, and at which nobody looks."""
-        is_large = total_bytes > self._max_bytes
-        source = iter(changes)
-        while some := list(islice(source, _SLICE)):
-            for _ in self._collect(some):
-                raise AssertionError("a message among rows")
-            if self._is_full(len(some), sum(map(_weight, some)) if is_large else 0):
-                self.flush_ahead()
-        if not is_large:
-            self._bytes += int(total_bytes)
+        for _ in self._in_slices(changes, total_bytes, self._collect, _weight, self.flush_ahead):
+            raise AssertionError("a message among rows")
 
     def add_packed(self, packed: Packed, total_bytes: float) -> Iterator[Message]:
         """The same for changes in their packed form."""
+        decoder = packed.decoder
+        yield from self._in_slices(
+            packed.records, total_bytes, lambda some: self._collect_packed(some, decoder), len, self.flush_ahead
+        )  # fmt: skip
+
+    def _in_slices(
+        self,
+        changes: Iterable[_T],
+        total_bytes: float,
+        collect: Callable[[Sequence[_T]], Iterable[Message]],
+        weight: Callable[[_T], int],
+        flush: Callable[[], None],
+    ) -> Iterator[Message]:
         is_large = total_bytes > self._max_bytes
-        source = iter(packed.records)
+        source = iter(changes)
         while some := list(islice(source, _SLICE)):
-            yield from self._collect_packed(some, packed.decoder)
-            if self._is_full(len(some), sum(map(len, some)) if is_large else 0):
-                self.flush_ahead()
+            yield from collect(some)
+            if self._is_full(len(some), sum(map(weight, some)) if is_large else 0):
+                flush()
         if not is_large:
             self._bytes += int(total_bytes)
 
