@@ -19,6 +19,7 @@ CONTEXT_FILE = "context.toml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LITERAL_PASSWORD = re.compile(r"(?i)(password\s*=\s*[^\s$])|(://[^/@:]*:[^@/$]+@)")
 _M = TypeVar("_M", bound=BaseModel)
+_V = TypeVar("_V")
 
 
 def load_project(start: Path | None = None) -> Project:
@@ -101,6 +102,17 @@ def expand(text: str, *, where: str, environ: Mapping[str, str] | None = None) -
         raise ConfigError(f"{where}: ${{{name}}} is not set", next_step=f"export {name}=... (or {name}_FILE=path)")
 
     return _VARIABLE.sub(value, text)
+
+
+def expand_texts(options: Mapping[str, _V], *, where: str) -> dict[str, _V]:
+    """:func:`expand` for every value that is a text.
+
+    :raises ConfigError: as for :func:`expand`.
+    """
+    return {
+        key: expand(value, where=f"{where}.{key}") if isinstance(value, str) else value  # type: ignore[misc]
+        for key, value in options.items()
+    }
 
 
 def _load_context(path: Path, project: Project) -> Context:

@@ -42,14 +42,12 @@ def backlogs(run: Run) -> dict[Side, Backlog]:
 
 def described(run: Run) -> dict[str, Any]:
     """As ``outbox status --json`` prints it."""
-    found = backlogs(run)
-    oldest = [one.oldest for one in found.values() if one.oldest]
-    held = [asdict(event) for one in found.values() for event in one.first_held]
+    found = queue.together(backlogs(run).values())
     return {
-        "waiting": sum(one.events for one in found.values()),
-        "oldest": min(oldest) if oldest else None,
-        "held": sum(one.held for one in found.values()),
-        "first_held": held,
+        "waiting": found.events,
+        "oldest": found.oldest,
+        "held": found.held,
+        "first_held": [asdict(event) for event in found.first_held],
     }
 
 
@@ -83,7 +81,7 @@ def skip(run: Run, event_id: str, reason: str) -> None:
 
 def warn_of_waiting(run: Run) -> None:
     """Say that events wait for which no worker will be there."""
-    if run.context.outbox and (waiting := sum(one.events for one in backlogs(run).values())):
+    if waiting := _waiting(run):
         _log.warning(
             "context %s: %d events are not published; they are when a worker follows it again", run.name, waiting
         )
@@ -94,12 +92,16 @@ def require_published(run: Run) -> None:
 
     :raises RefusedError: some do.
     """
-    if run.context.outbox and (waiting := sum(one.events for one in backlogs(run).values())):
+    if waiting := _waiting(run):
         raise RefusedError(
             f"context {run.name!r}: {waiting} events of its outbox are not published yet",
             unchanged="nothing was changed",
             next_step=f"let the worker publish them; carveout outbox status {run.name} names those that are held",
         )
+
+
+def _waiting(run: Run) -> int:
+    return queue.together(backlogs(run).values()).events if run.context.outbox else 0
 
 
 def successors(run: Run, side: Side) -> list[dict[str, Any]]:
@@ -133,4 +135,5 @@ def _first(names: Names, table: Table) -> list[str]:
     publication = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
         sql.Identifier(names.publication), table.identifier()
     )
-    return [publication.as_string(), f"SELECT pg_create_logical_replication_slot('{names.slot}', 'pgoutput')"]
+    slot = sql.SQL("SELECT pg_create_logical_replication_slot({}, 'pgoutput')").format(sql.Literal(names.slot))
+    return [publication.as_string(), slot.as_string()]

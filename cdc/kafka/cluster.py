@@ -16,9 +16,8 @@ from cdc.kafka.topic import Options
 from cdc.state.position import StreamId
 from contexts.databases import Database
 from contexts.errors import ConfigError
-from contexts.loader import expand
+from contexts.loader import expand, expand_texts
 from contexts.model import Context, Side
-from contexts.transport import ConnectorSettings
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,7 @@ class Cluster:
             raise ConfigError(f"{where}: the context has no such section", next_step='add [kafka] and source = "kafka"')
         if importlib.util.find_spec("kafka") is None:
             raise ConfigError('source = "kafka" needs an extra', next_step="pip install 'carveout[kafka]'")
-        client = {
-            key: expand(value, where=f"{where}.client.{key}") if isinstance(value, str) else value
-            for key, value in given.client.items()
-        }
+        client = expand_texts(given.client, where=f"{where}.client")
         both = {
             Side.SHARED: {**given.connector, **given.shared},
             Side.SERVICE: {**given.connector, **given.service},
@@ -68,7 +64,7 @@ class Cluster:
             given.group,
             given.group_session_s,
             client,
-            {side: _expanded(settings, f"{where}.{side}") for side, settings in both.items()},
+            {side: expand_texts(settings, where=f"{where}.{side}") for side, settings in both.items()},
         )
 
     def names(self, stream: StreamId) -> Names:
@@ -113,10 +109,6 @@ class Cluster:
         names = [*connect.listed(self.connect), *topic.listed(self.bootstrap, options=self.options)]
         epochs = {int(found[1]) for name in names if (found := pattern.fullmatch(name))}
         return [StreamId(self.context, epoch) for epoch in sorted(epochs)]
-
-
-def _expanded(settings: ConnectorSettings, where: str) -> dict[str, str]:
-    return {key: expand(value, where=f"{where}.{key}") for key, value in settings.items()}
 
 
 def _connect(url: str) -> Connect:

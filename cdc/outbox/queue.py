@@ -17,6 +17,7 @@ from contexts import sqlfiles
 from contexts.databases import Connection
 
 _SQL = sqlfiles.load("cdc.outbox", "queue.sql")
+#: Told by the statement ``tell``.
 CHANNEL = "carveout_outbox"
 #: A topic and a key: within them, the order is kept.
 Line = tuple[str, str]
@@ -47,11 +48,16 @@ class Backlog:
     first_held: Sequence[Held]
 
 
+def arrays(events: Iterable[OutboxEvent]) -> list[list[object]]:
+    """Topics, keys, ids, headers, payloads and times of events (at least one), as parameters of a statement."""
+    rows = [(e.topic, e.key, e.event_id, Jsonb(e.headers), e.payload, e.at) for e in events]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def add(conn: Connection, stream: StreamId, events: Iterable[OutboxEvent]) -> None:
     """Append events in the open transaction; whoever publishes is told at its commit."""
-    rows = [(e.topic, e.key, e.event_id, Jsonb(e.headers), e.payload, e.at) for e in events]
-    conn.execute(_SQL["add"], (stream.context, stream.epoch, *(list(column) for column in zip(*rows, strict=True))))
-    conn.execute(f"NOTIFY {CHANNEL}")
+    conn.execute(_SQL["add"], (stream.context, stream.epoch, *arrays(events)))
+    conn.execute(_SQL["tell"])
 
 
 def epochs(conn: Connection, context: str) -> list[int]:
@@ -89,7 +95,7 @@ def hold(conn: Connection, refused: Mapping[int, str]) -> None:
 def release(conn: Connection, context: str) -> int:
     """Have all held events tried again; how many."""
     count = conn.execute(_SQL["release"], (context,)).rowcount
-    conn.execute(f"NOTIFY {CHANNEL}")
+    conn.execute(_SQL["tell"])
     return count
 
 
@@ -101,7 +107,7 @@ def is_held(conn: Connection, context: str, event_id: str) -> bool:
 def skip(conn: Connection, context: str, event_id: str) -> int:
     """Give a held event up; how many there were of that id."""
     count = conn.execute(_SQL["skip"], (context, event_id)).rowcount
-    conn.execute(f"NOTIFY {CHANNEL}")
+    conn.execute(_SQL["tell"])
     return count
 
 
@@ -114,3 +120,13 @@ def backlog(conn: Connection, context: str) -> Backlog:
     held = [Held(*found) for found in conn.execute(_SQL["held"], (context, _SHOWN))]
     events, oldest, count = row
     return Backlog(events, oldest, count, held)
+
+
+def together(sides: Collection[Backlog]) -> Backlog:
+    """What all sides hold."""
+    return Backlog(
+        sum(one.events for one in sides),
+        min((one.oldest for one in sides if one.oldest), default=None),
+        sum(one.held for one in sides),
+        [event for one in sides for event in one.first_held],
+    )

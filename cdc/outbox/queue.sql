@@ -5,6 +5,9 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::jsonb[], %s::bytea[], %s::ti
     WITH ORDINALITY AS e (topic, key, event_id, headers, payload, at, place)
 ORDER BY e.place
 
+-- name: tell
+NOTIFY carveout_outbox
+
 -- name: epochs
 SELECT DISTINCT epoch FROM carveout.outbox_event WHERE context = %s ORDER BY epoch
 

@@ -93,12 +93,11 @@ class OutboxTask:
         return self._stop.is_set() or not self._taken.is_set()
 
     def _report(self, connections: dict[Side, Connection]) -> None:
-        found = [queue.backlog(conn, self._context.name) for conn in connections.values()]
-        oldest = [one.oldest for one in found if one.oldest]
+        found = queue.together([queue.backlog(conn, self._context.name) for conn in connections.values()])
         self.report = {
             "published": self._published,
-            "waiting": sum(one.events for one in found),
-            "oldest_s": max(0.0, time.time() - min(oldest).timestamp()) if oldest else None,
-            "held": sum(one.held for one in found),
+            "waiting": found.events,
+            "oldest_s": max(0.0, time.time() - found.oldest.timestamp()) if found.oldest else None,
+            "held": found.held,
             "error": None,
         }

@@ -16,7 +16,7 @@ from typing import Any
 from cdc.outbox.events import OutboxEvent
 from cdc.outbox.sinks import Outcome, SinkUnreachable, without_line
 from contexts.errors import ConfigError
-from contexts.loader import expand
+from contexts.loader import expand, expand_texts
 from contexts.model import Context
 from contexts.outbox import KafkaSink
 
@@ -37,10 +37,7 @@ def open_kafka(context: Context, declared: KafkaSink, where: str) -> KafkaTopics
     if not bootstrap:
         raise ConfigError(f"{where}.bootstrap: no address of a broker", next_step="give it there or in [kafka]")
     client = declared.client or (context.kafka.client if context.kafka else {})
-    options = {
-        key: expand(value, where=f"{where}.client.{key}") if isinstance(value, str) else value
-        for key, value in client.items()
-    }
+    options = expand_texts(client, where=f"{where}.client")
     address = expand(bootstrap, where=f"{where}.bootstrap")
     return KafkaTopics(address, f"carveout-outbox-{context.name}", options, partitions=declared.partitions)
 

@@ -120,11 +120,12 @@ def _requests(events: Mapping[int, OutboxEvent]) -> list[list[_Entry]]:
     requests: list[list[_Entry]] = [[]]
     weight = 0
     for number, event in events.items():
-        if len(requests[-1]) == BATCH or weight + _bytes(event) > MAX_BYTES:
+        size = _bytes(event)
+        if len(requests[-1]) == BATCH or weight + size > MAX_BYTES:
             requests.append([])
             weight = 0
         requests[-1].append(_entry(number, event))
-        weight += _bytes(event)
+        weight += size
     return requests
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
+from cdc.outbox import queue
 from cdc.outbox.events import OutboxEvent
 from cdc.outbox.sinks import Outcome, SinkUnreachable
 from contexts.names import TableName
@@ -39,10 +39,9 @@ class TableSink:
 
     def publish(self, events: Mapping[int, OutboxEvent]) -> Outcome:
         """Insert all of them, or none."""
-        rows = [(e.topic, e.key, e.event_id, Jsonb(e.headers), e.payload, e.at) for e in events.values()]
         try:
             with psycopg.connect(self._url) as conn:
-                conn.execute(self._insert, [list(column) for column in zip(*rows, strict=True)])
+                conn.execute(self._insert, queue.arrays(events.values()))
         except psycopg.Error as error:
             raise SinkUnreachable(
                 f"outbox sink (table): {type(error).__name__}: {error.diag.message_primary or 'no answer'}",
