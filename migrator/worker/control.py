@@ -52,9 +52,9 @@ class ControlTask:
         self._stop = stop
         self._started_at = dt.datetime.now(dt.UTC)
         self._seen_barriers: set[int] = set()
-        self._watch: WatchTask | None = None
+        #: What runs beside it, by the name that its part of the report has.
+        self._beside: dict[str, WatchTask | OutboxTask | TransportTask] = {}
         self._outbox: OutboxTask | None = None
-        self._transport: TransportTask | None = None
         self._seat: Seat | None = None
         self._sampler = Sampler(context.name)
         self._thread = threading.Thread(target=self._run, name=f"control-{context.name}", daemon=True)
@@ -62,22 +62,18 @@ class ControlTask:
     def start(self, seat: Seat) -> None:
         """Begin to listen; what is heard counts, and is reported, only while the seat is taken."""
         self._seat = seat
-        self._watch = WatchTask(self._context, self._databases, self._stop, seat.taken)
-        self._outbox = OutboxTask(self._context, self._databases, self._stop, seat.taken)
-        self._transport = TransportTask(self._context, self._databases, self._stop, seat.taken)
+        given = self._context, self._databases, self._stop, seat.taken
+        watch, transport, self._outbox = WatchTask(*given), TransportTask(*given), OutboxTask(*given)
+        self._beside = {"watch": watch, "outbox": self._outbox, "connector": transport}
         self._thread.start()
-        self._watch.start()
-        self._transport.start()
+        watch.start()
+        transport.start()
 
     def join(self) -> None:
         """Wait for the task to end after the worker's stop event."""
         self._thread.join()
-        if self._watch:
-            self._watch.join()
-        if self._outbox:
-            self._outbox.join()
-        if self._transport:
-            self._transport.join()
+        for task in self._beside.values():
+            task.join()
 
     def interrupt(self) -> None:
         """End what runs: the seat was taken away."""
@@ -156,9 +152,7 @@ class ControlTask:
             **self.signals.report,
             **self.details(),
             **measured,
-            "watch": (self._watch.report if self._watch else None) or None,
-            "outbox": (self._outbox.report if self._outbox else None) or None,
-            "connector": self._transport.report if self._transport else None,
+            **{name: task.report or None for name, task in self._beside.items()},
             **(self._seat.report() if self._seat else {}),
         }
         if isinstance(report.get("end_lsn"), int):  # as in the last report of a worker, which measures nothing

@@ -165,6 +165,14 @@ class Bank:
                 for name in ("account", "entry")
             }
 
+    def waits_for_a_lock(self) -> bool:
+        """Whether a session of the service side does."""
+        with self.both.service.connect("test") as conn:
+            found = conn.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ).fetchone()
+        return found != (0,)
+
     def await_equal(self) -> None:
         """Wait until both sides hold the same rows; for moments at which nobody writes."""
         wait_until(lambda: self.rows(Side.SHARED) == self.rows(Side.SERVICE), lambda: self.worker_log())

@@ -66,7 +66,7 @@ def test_while_a_part_is_being_copied(bank: Bank) -> None:
     with bank.worker() as worker:
         with closing(bank.both.service.connect("test", autocommit=False)) as lock:
             lock.execute("LOCK TABLE bank.account, bank.entry IN SHARE MODE")
-            wait_until(lambda: _copies_wait(bank), bank.worker_log)
+            wait_until(bank.waits_for_a_lock, bank.worker_log)
             lock.rollback()
             _abort(bank)
         assert worker.wait() == 0, bank.worker_log()
@@ -90,11 +90,3 @@ def _abort(bank: Bank) -> None:
             assert conn.execute(
                 "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
             ).fetchone() == (0,)  # fmt: skip
-
-
-def _copies_wait(bank: Bank) -> bool:
-    with bank.both.service.connect("test") as conn:
-        found = conn.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        ).fetchone()
-    return found != (0,)

@@ -77,16 +77,8 @@ def test_a_connection_that_breaks_in_the_middle(bank: Bank, caplog: pytest.LogCa
             for statement in LARGE:
                 conn.execute(statement)
             conn.commit()
-            wait_until(lambda: _is_waiting(bank))
+            wait_until(bank.waits_for_a_lock)
             conn.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
         wait_until(lambda: "the stream broke" in caplog.text)
         bank.await_equal()
         wait_until(lambda: run(bank, "verify", "bank", expect=None).code == 0)  # refused until it streams again
-
-
-def _is_waiting(bank: Bank) -> bool:
-    with bank.both.service.connect("test") as conn:
-        found = conn.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        ).fetchone()
-    return found != (0,)

@@ -71,7 +71,7 @@ def test_in_the_copy(bank: Bank, payments: Payments, own: dict[Side, Server], si
     with bank.worker():
         with closing(bank.both.service.connect("test", autocommit=False)) as lock:
             lock.execute("LOCK TABLE bank.account, bank.entry IN SHARE MODE")
-            wait_until(lambda: _is_waiting(bank), bank.worker_log)  # a part is under way
+            wait_until(bank.waits_for_a_lock, bank.worker_log)  # a part is under way
             crash(own[side])
         bank.await_streaming()
         assert assert_whole(bank, payments) is Side.SHARED
@@ -129,14 +129,6 @@ def _target_dies_undecided(
     bank.await_streaming()
     _assert_worker_is_known(bank)
     run(bank, "verify", "bank")
-
-
-def _is_waiting(bank: Bank) -> bool:
-    with bank.both.service.connect("test") as conn:
-        found = conn.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        ).fetchone()
-    return found != (0,)
 
 
 def _assert_worker_is_known(bank: Bank) -> None:
