@@ -19,7 +19,7 @@ def value(table: TableName, events: TableEvents, identity: str) -> Schema:
         **_head(identity, f"changes of {table}"),
         **_wrapped(
             {
-                **_object({"op": {"enum": ["c", "u", "d", "t"]}, "source": _source(place), **_TIMES}),
+                "type": "object",
                 "properties": {
                     "before": _or_null({"$ref": "#/$defs/before"}),
                     "after": _or_null({"$ref": "#/$defs/after"}),
@@ -98,7 +98,7 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-_TIMES: dict[str, Schema] = {"ts_ms": _INT64, "ts_us": _INT64, "ts_ns": _INT64}
+_TIMES = ("ts_ms", "ts_us", "ts_ns")
 _BLOCK = _object({"id": _TEXT, "total_order": _INT64, "data_collection_order": _INT64})
 
 
