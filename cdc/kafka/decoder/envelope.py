@@ -12,14 +12,6 @@ from typing import Any, Final, NamedTuple
 from contexts.errors import StreamStopped
 from contexts.model import TableName
 
-try:
-    from orjson import loads as _loads
-except ImportError:
-
-    def _loads(text: bytes | memoryview) -> Any:
-        return json.loads(bytes(text))
-
-
 Fields = tuple[Mapping[str, Any], ...]
 Headers = Iterable[tuple[str, bytes | None]]
 NEW_KEY: Final = "__debezium.newkey"
@@ -145,7 +137,7 @@ class Envelopes:
 
     def _split(self, value: bytes) -> tuple[Fields | None, Any]:
         if not value.startswith(b'{"schema":'):
-            return None, _loads(value)
+            return None, json.loads(value)
         # The converter writes the schema first; equal schemas are equal bytes, and most of an event's size.
         if (known := self._known(value, self._last)) is None:
             at = value.find(_SEPARATOR)
@@ -153,8 +145,8 @@ class Envelopes:
                 at = value.find(_SEPARATOR, at + 1)
         if known is not None:
             self._last = len(known[0])
-            return known[1], _loads(memoryview(value)[self._last + len(_SEPARATOR) : -1])
-        whole = _loads(value)
+            return known[1], json.loads(value[self._last + len(_SEPARATOR) : -1])
+        whole = json.loads(value)
         fields = _row_fields(whole["schema"])
         self._remember(value, fields)
         return fields, whole["payload"]
