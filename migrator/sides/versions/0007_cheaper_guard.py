@@ -67,6 +67,7 @@ BEGIN
 END $$
 """
 
+#: As revision 0003 made them, written again: a revision never changes, and imports no other.
 BEFORE = """
 CREATE OR REPLACE FUNCTION carveout.lockstep_gid(context text) RETURNS text LANGUAGE sql
     SET search_path = pg_catalog AS $$
