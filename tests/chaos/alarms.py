@@ -46,7 +46,8 @@ class Seen:
         self.positions.add(found.diff.lsn_last or 0)
         self.slowest_s = max(self.slowest_s, seconds)
         if not found.passed:
-            self.red.append(f"round {self.rounds}: {found.diff}, {found.parity}, {found.invariants}")
+            spoilt = found.suites.problem or (found.suites.checked and found.suites.checked.spoilt_by)
+            self.red.append(f"round {self.rounds}: {found.diff}, {found.parity}, {found.invariants}, {spoilt}")
 
 
 CONTROL = [("chaos.account", (str(COLD),))]
