@@ -6,6 +6,7 @@ transactions. So answers are waited for here, not in the driver.
 
 from __future__ import annotations
 
+import math
 import re
 import select
 import time
@@ -97,10 +98,16 @@ class Console:
 def _next_result(pgconn: pq.abc.PGconn, deadline: float) -> pq.abc.PGresult | None:
     while pgconn.is_busy():
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pgconn.socket], [], [], left)[0]:
+        if left <= 0 or not _readable(pgconn.socket, left):
             raise TimeoutError
         pgconn.consume_input()
     return pgconn.get_result()
+
+
+def _readable(socket: int, wait_s: float) -> bool:
+    answers = select.poll()  # select() itself takes no descriptor above 1023
+    answers.register(socket, select.POLLIN)
+    return bool(answers.poll(math.ceil(wait_s * 1000)))
 
 
 def _rows(result: pq.abc.PGresult) -> list[dict[str, str | None]]:

@@ -61,7 +61,7 @@ STATEMENTS = (
 #: Left to each other they would only grow: one of them now and then.
 RARE = (
     "INSERT INTO chaos.entry (account, amount) SELECT i % 9, i FROM generate_series(1, 3000) i",
-    # Sequences run ahead where inserts were rolled back: without the first rows none might be left, and a suite says so.
+    # The sequence runs ahead where inserts are rolled back: but for the first rows none might be left, as suites say.
     f"DELETE FROM chaos.entry WHERE id >= {HOT} AND id < (SELECT max(id) - {ROWS} FROM chaos.entry)",
     f"DELETE FROM chaos.bag WHERE ctid NOT IN (SELECT ctid FROM chaos.bag LIMIT {3 * HOT})",
     "TRUNCATE chaos.bag",

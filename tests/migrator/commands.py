@@ -63,6 +63,7 @@ class Running:
         self.process.join(PATIENCE_S)
         code = self.process.exitcode
         self.process.kill()  # one that hangs would keep this process from its end, too
+        atexit.unregister(self.process.kill)  # which would keep its pipes open
         assert code is not None, f"{self._what} does not end"
         ended = Ended(code, (self._output / "out").read_text(), (self._output / "err").read_text())
         assert expect in (None, code), f"{self._what}: exit {code}\n{ended.out}\n{ended.err}"

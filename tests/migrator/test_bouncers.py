@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -171,6 +173,18 @@ def test_one_that_hangs_in_the_middle(place: Place, monkeypatch: pytest.MonkeyPa
     assert place.bouncers["a"].shows("bank") == (port(place.bank.both.shared), False)
     b.send(signal.SIGCONT)
     assert "the switch was undone" in run(place.bank, "resume", "bank").out
+
+
+def test_a_console_answers_in_a_process_of_many_descriptors(place: Place) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(most[0], min(2048, most[1])), most[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, most)
+        while stack.enter_context(open(os.devnull)).fileno() < 1024:
+            pass
+        asked = console.Console("a", place.bouncers["a"].admin_url)
+        stack.callback(asked.close)
+        assert "bank" in asked.databases()
 
 
 def test_a_file_that_is_not_repointed_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
