@@ -124,14 +124,20 @@ Answer = Ready | Carried | Done | Failed
 def main(job: Job, pipe: Pipe, parent: int) -> None:
     """The process's whole life."""
     _end_with(parent)
-    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
-        try:
-            with _Worker(job, pipe) as worker:
-                pipe.send(Ready())
-                while True:
-                    pipe.send(Done(worker.do(pipe.recv())))
-        except CarveoutError as error:
-            pipe.send(Failed(error))
+    try:
+        _serve(job, pipe)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending as it is
+
+
+def _serve(job: Job, pipe: Pipe) -> None:
+    try:
+        with _Worker(job, pipe) as worker:
+            pipe.send(Ready())
+            while True:
+                pipe.send(Done(worker.do(pipe.recv())))
+    except CarveoutError as error:
+        pipe.send(Failed(error))
 
 
 class _Worker:
