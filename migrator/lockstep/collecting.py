@@ -27,6 +27,10 @@ _REFERENCING = {
 }
 #: Rows in one payload, where the table allows it to be cut.
 PART_ROWS = 1000
+#: Keys of one statement, and characters of all of a transaction's in one table, that are noted in a setting.
+FEW_KEYS, SHORT_CHARS = 100, 8000
+#: What that setting says once they are in the temporary table.
+SPILLED = "*"
 
 
 def touch_name(context: str, number: int) -> sql.Identifier:
@@ -40,17 +44,37 @@ def collect_name(context: str) -> sql.Identifier:
 
 
 def touch_function(context: str, shape: Shape) -> sql.Composed:
-    """Notes the keys of a statement's rows in the session's temporary table.
+    """Notes the keys of a statement's rows: a few in a setting of the transaction, many in a temporary table.
+
+    Both are rolled back with a savepoint. A setting costs no row that is dead afterwards, and is copied by every
+    statement that adds to it: so it is kept short, and says :data:`SPILLED` where the table has the keys.
 
     It runs as whoever writes, under whatever search path: so every name in it is qualified. To set either for every
     statement would cost more than all the rest.
     """
-    keys = sql.SQL("SELECT {}, {}, ARRAY[{}]::pg_catalog.text[] FROM ").format(
-        sql.Literal(context), sql.Literal(shape.number), comma([text(one.name) for one in shape.key])
-    )
     return sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER{pinned} AS $carveout$\n"
+        "DECLARE noted pg_catalog.text := coalesce(pg_catalog.current_setting({noted}, true), '');"
+        " fresh pg_catalog.text[]; stale pg_catalog.text[]; longer pg_catalog.text;\n"
         "BEGIN\n"
+        "IF noted OPERATOR(pg_catalog.<>) {spilled} THEN\n"
+        "IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\nfresh := {new_few};\n"
+        "ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN\nfresh := {old_few};\n"
+        "ELSE\nSELECT {new_few}, {old_few} INTO fresh, stale;\n"
+        "IF stale OPERATOR(pg_catalog.<>) fresh THEN\nfresh := pg_catalog.array_cat(fresh, stale);\nEND IF;\n"
+        "END IF;\n"
+        "IF fresh OPERATOR(pg_catalog.=) '{{}}' THEN\nRETURN NULL;\nEND IF;\n"
+        "longer := pg_catalog.concat_ws(',', nullif(noted, ''), pg_catalog.array_to_string(fresh, ','));\n"
+        "IF pg_catalog.cardinality(fresh) OPERATOR(pg_catalog.<=) {few}"
+        " AND pg_catalog.length(longer) OPERATOR(pg_catalog.<=) {short} THEN\n"
+        "noted := pg_catalog.set_config({noted}, longer, true);\nRETURN NULL;\n"
+        "END IF;\n"
+        "PERFORM carveout.lockstep_spill();\n"
+        "INSERT INTO pg_temp.carveout_touched SELECT {context}, {number},"
+        " ARRAY(SELECT pg_catalog.json_array_elements_text(e.key))"
+        " FROM pg_catalog.json_array_elements(pg_catalog.concat('[', noted, ']')::pg_catalog.json) e (key);\n"
+        "noted := pg_catalog.set_config({noted}, {spilled}, true);\n"
+        "END IF;\n"
         "IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n{note} {keys} new_rows t;\n"
         "ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN\n{note} {keys} old_rows t;\n"
         "ELSE\n{note} {keys} new_rows t UNION ALL {keys} old_rows t;\n"
@@ -58,9 +82,29 @@ def touch_function(context: str, shape: Shape) -> sql.Composed:
         "RETURN NULL;\n"
         "END $carveout$"
     ).format(
-        name=touch_name(context, shape.number), pinned=sql.SQL("") if shape.key_is_plain else PINNED, keys=keys,
+        name=touch_name(context, shape.number), pinned=sql.SQL("") if shape.key_is_plain else PINNED,
+        noted=_noted(context, shape), spilled=sql.Literal(SPILLED), few=sql.Literal(FEW_KEYS),
+        short=sql.Literal(SHORT_CHARS), context=sql.Literal(context), number=sql.Literal(shape.number),
+        new_few=_few_keys(shape, "new_rows"), old_few=_few_keys(shape, "old_rows"), keys=_all_keys(context, shape),
         note=sql.SQL("INSERT INTO pg_temp.carveout_touched"),
     )  # fmt: skip
+
+
+def _noted(context: str, shape: Shape) -> sql.Literal:
+    """The transaction's setting that has the keys of one table, as JSON arrays with commas between them."""
+    return sql.Literal(f"carveout.lockstep_keys_{context}_{shape.number}")
+
+
+def _few_keys(shape: Shape, rows: str) -> sql.Composed:
+    return sql.SQL("ARRAY(SELECT pg_catalog.json_build_array({})::pg_catalog.text FROM {} t LIMIT {})").format(
+        comma([text(one.name) for one in shape.key]), sql.SQL(rows), sql.Literal(FEW_KEYS + 1)
+    )
+
+
+def _all_keys(context: str, shape: Shape) -> sql.Composed:
+    return sql.SQL("SELECT {}, {}, ARRAY[{}]::pg_catalog.text[] FROM").format(
+        sql.Literal(context), sql.Literal(shape.number), comma([text(one.name) for one in shape.key])
+    )
 
 
 def touch_triggers(context: str, number: int, table: sql.Composable) -> list[sql.Composed]:
@@ -100,20 +144,28 @@ def disable(table: sql.Composable, name: str) -> sql.Composed:
 
 
 def collect_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
-    """Gives what the transaction wrote as opaque payloads, and writes its decision where there is any."""
+    """Gives what the transaction wrote as opaque payloads, and writes its decision where there is any.
+
+    A payload is ``[{"t": table, "g": rows that are gone, "r": [[key, row or null], ...]}, ...]``: all tables with a few
+    keys are in one, a part of one with many is in one each.
+    """
     return sql.SQL(
         "CREATE OR REPLACE FUNCTION {name}(OUT gid text, OUT payload text) RETURNS SETOF record LANGUAGE plpgsql"
         " SECURITY DEFINER SET search_path = pg_catalog SET enable_hashjoin = off SET enable_mergejoin = off{pinned}"
         " AS $carveout$\n"
-        "DECLARE touched int[];\n"
+        "DECLARE noted text; parts text; many boolean := false;\n"
         "BEGIN\n"
-        "IF to_regclass('pg_temp.carveout_touched') IS NULL THEN RETURN; END IF;\n"
-        "touched := ARRAY(SELECT DISTINCT k.tab FROM pg_temp.carveout_touched k WHERE k.context = {context});\n"
-        "IF touched = '{{}}' THEN RETURN; END IF;\n"
-        "gid := current_setting({marked});\n"
-        "INSERT INTO carveout.lockstep_decision (gid, context) VALUES (gid, {context});\n"
+        "gid := current_setting({marked}, true);\n"
+        "IF coalesce(gid, '') = '' THEN RETURN; END IF;\n"
         "{tables}\n"
+        "IF parts IS NOT NULL THEN payload := '[' || parts || ']'; RETURN NEXT; END IF;\n"
+        "IF NOT many THEN NULL;\n"
+        "ELSIF EXISTS (SELECT FROM pg_temp.carveout_touched k WHERE k.context <> {context}) THEN\n"
         "DELETE FROM pg_temp.carveout_touched k WHERE k.context = {context};\n"
+        "ELSE TRUNCATE pg_temp.carveout_touched;\nEND IF;\n"  # else dead rows pile up
+        "IF many OR parts IS NOT NULL THEN\n"
+        "INSERT INTO carveout.lockstep_decision (gid, context) VALUES (gid, {context});\n"
+        "END IF;\n"
         "END $carveout$"
     ).format(
         name=collect_name(context), pinned=PINNED, context=sql.Literal(context),
@@ -123,20 +175,38 @@ def collect_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
 
 
 def _collect_table(context: str, shape: Shape) -> sql.Composed:
-    """``{"t": number, "r": [[key, row or null], ...]}`` for each part of a table's rows."""
+    """The rows of one table: added to ``parts``, or returned where there are many."""
     part = sql.SQL("0") if shape.values_move else sql.SQL("(row_number() OVER () - 1) / {}").format(PART_ROWS)
+    few = sql.SQL(
+        "SELECT e.key, {} FROM json_array_elements(('[' || noted || ']')::json) e (key)"
+    ).format(typed_key(shape.key, sql.SQL("e.key ->> {}")))  # fmt: skip
+    many = sql.SQL(
+        "SELECT to_json(d.key) AS key, {} FROM pg_temp.carveout_touched d WHERE d.context = {} AND d.tab = {}"
+    ).format(typed_key(shape.key, sql.SQL("d.key[1 + {}]")), sql.Literal(context), sql.Literal(shape.number))
+    return sql.SQL(
+        "noted := current_setting({noted}, true);\n"
+        "IF noted = {spilled} THEN\nmany := true;\n"
+        "FOR payload IN SELECT '[' || {object} || ']' FROM (SELECT r.*, {part} AS part FROM ({many}) r) r GROUP BY part"
+        " LOOP RETURN NEXT; END LOOP;\n"
+        "ELSIF noted <> '' THEN\nparts := concat_ws(',', parts, (SELECT {object} FROM ({few}) r));\nEND IF;\n"
+        "IF noted <> '' THEN\nnoted := set_config({noted}, '', true);\nEND IF;"
+    ).format(
+        noted=_noted(context, shape), spilled=sql.Literal(SPILLED), part=part, few=_rows(shape, few),
+        many=_rows(shape, many),
+        object=sql.SQL(
+            "json_build_object('t', {}, 'g', count(*) FILTER (WHERE r.row IS NULL),"
+            " 'r', json_agg(json_build_array(r.key, r.row)))::text"
+        ).format(sql.Literal(shape.number)),
+    )  # fmt: skip
+
+
+def _rows(shape: Shape, keys: sql.Composable) -> sql.Composed:
+    """Each key once, and the row that it has now as a JSON array, or NULL."""
     places = comma([sql.Identifier(f"k{place}") for place in range(len(shape.key))])
     return sql.SQL(
-        "IF {number} = ANY (touched) THEN FOR payload IN"
-        " SELECT json_build_object('t', {number}, 'r', json_agg(p.entry))::text FROM ("
-        "SELECT json_build_array(to_json(k.key),"
-        " CASE WHEN num_nulls({first}) = 0 THEN to_json(ARRAY[{texts}]::text[]) END) AS entry, {part} AS part"
-        " FROM (SELECT DISTINCT ON ({places}) d.* FROM (SELECT touched.key, {typed}"
-        " FROM pg_temp.carveout_touched touched WHERE touched.context = {context} AND touched.tab = {number}) d) k"
-        " LEFT JOIN {table} t ON {matches}) p GROUP BY p.part LOOP RETURN NEXT; END LOOP; END IF;"
+        "SELECT k.key, CASE WHEN num_nulls({first}) = 0 THEN to_json(ARRAY[{texts}]::text[]) END AS row"
+        " FROM (SELECT DISTINCT ON ({places}) d.* FROM ({keys}) d) k LEFT JOIN {table} t ON {matches}"
     ).format(
-        number=sql.Literal(shape.number), first=column(shape.key[0].name),
-        texts=comma([text(one.name) for one in shape.columns]), part=part, places=places,
-        typed=typed_key(shape.key, sql.SQL("touched.key")), context=sql.Literal(context),
-        table=shape.table.identifier(), matches=matches(shape.key, "k"),
+        first=column(shape.key[0].name), texts=comma([text(one.name) for one in shape.columns]), places=places,
+        keys=keys, table=shape.table.identifier(), matches=matches(shape.key, "k"),
     )  # fmt: skip

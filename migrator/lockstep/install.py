@@ -12,6 +12,7 @@ from cdc import state as stream_state
 from contexts.catalog import Table
 from contexts.errors import RefusedError
 from contexts.model import Side
+from migrator import sides
 from migrator.executor import retry_locks
 from migrator.lockstep import collecting, shipping
 from migrator.lockstep.shapes import Shape, partitions, shapes
@@ -28,8 +29,9 @@ def install(run: Run) -> None:
     :raises RefusedError: a table has no primary key.
     """
     _refuse_without_key(run)
-    database = run.databases.service
-    run.executor.act(Side.SERVICE, "upgrade the tables of schema carveout", lambda: stream_state.install(database))
+    both = run.databases
+    run.executor.act(Side.SHARED, "upgrade the functions of schema carveout", lambda: sides.install(both.shared))
+    run.executor.act(Side.SERVICE, "upgrade the tables of schema carveout", lambda: stream_state.install(both.service))
     watched = {rule.table for rule in run.context.rules} | set(versioned(run.context))
     ours, theirs = (
         shapes(run.executor.connection(side), run.tables(side), watched) for side in (Side.SHARED, Side.SERVICE)

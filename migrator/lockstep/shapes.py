@@ -107,11 +107,14 @@ def matches(key: Sequence[Column], other: str) -> sql.Composed:
     return sql.SQL(" AND ").join(terms)
 
 
-def typed_key(key: Sequence[Column], array: sql.Composable) -> sql.Composed:
-    """The elements of a text array as ``k0``, ``k1``, ... in the key's types."""
+def typed_key(key: Sequence[Column], element: sql.SQL) -> sql.Composed:
+    """The texts of a key as ``k0``, ``k1``, ... in the key's types.
+
+    :param element: gives the text at a place, counted from 0.
+    """
     return comma([
-        sql.SQL("({}[{}])::{} AS {}").format(
-            array, sql.Literal(place + 1), sql.SQL(one.type_sql), sql.Identifier(f"k{place}")
+        sql.SQL("({})::{} AS {}").format(
+            element.format(sql.Literal(place)), sql.SQL(one.type_sql), sql.Identifier(f"k{place}")
         )
         for place, one in enumerate(key)
     ])  # fmt: skip

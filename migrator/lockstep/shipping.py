@@ -28,10 +28,8 @@ def apply_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
         " SET search_path = pg_catalog SET carveout.mover = on"
         " SET enable_hashjoin = off SET enable_mergejoin = off{pinned} AS $carveout$\n"
         "#variable_conflict use_column\n"  # a table may have columns of any name
-        "DECLARE entries constant jsonb := payload::jsonb;"
-        " gone constant bigint := (SELECT count(*) FROM jsonb_array_elements(entries -> 'r') e (entry)"
-        " WHERE jsonb_typeof(e.entry -> 1) = 'null');"
-        " kept constant bigint := jsonb_array_length(entries -> 'r') - gone; known bigint; fresh bigint;\n"
+        "DECLARE parts constant jsonb := payload::jsonb; part jsonb; entries jsonb;"
+        " gone bigint; kept bigint; known bigint; fresh bigint;\n"
         "BEGIN\n"
         "IF current_setting('session_replication_role') <> 'replica' THEN\n"
         "RAISE EXCEPTION 'carveout: this connection has not called carveout.lockstep_session()';\n"
@@ -45,10 +43,14 @@ def apply_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
         "RAISE EXCEPTION 'carveout: context {raw} is not in lockstep yet'"
         " USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'try again';\n"
         "END IF;\n"
-        "CASE (entries ->> 't')::int\n"
+        "FOR place IN 0 .. jsonb_array_length(parts) - 1 LOOP\n"
+        "part := parts -> place; entries := part -> 'r';\n"
+        "gone := part ->> 'g'; kept := jsonb_array_length(entries) - gone;\n"
+        "CASE (part ->> 't')::int\n"
         "{tables}\n"
-        "ELSE RAISE EXCEPTION 'carveout: context {raw} has no table %', entries ->> 't';\n"
+        "ELSE RAISE EXCEPTION 'carveout: context {raw} has no table %', part ->> 't';\n"
         "END CASE;\n"
+        "END LOOP;\n"
         "END $carveout$"
     ).format(
         name=apply_name(context), pinned=PINNED, context=sql.Literal(context), raw=sql.SQL(context),
@@ -132,11 +134,12 @@ def _remember(shape: Shape, *, gone: bool, again: bool = False) -> sql.SQL | sql
 
 
 def _keys(shape: Shape) -> sql.Composed:
-    """The payload's entries with their keys typed, as ``k``."""
-    return sql.SQL(
-        "(SELECT d.entry, d.key, {} FROM (SELECT e.entry, ARRAY(SELECT jsonb_array_elements_text(e.entry -> 0)) AS key"
-        " FROM jsonb_array_elements(entries -> 'r') e (entry)) d) k"
-    ).format(typed_key(shape.key, sql.SQL("d.key")))
+    """The payload's entries with their keys as texts and typed, as ``k``."""
+    element = sql.SQL("e.entry -> 0 ->> {}")
+    texts = comma([element.format(sql.Literal(place)) for place in range(len(shape.key))])
+    return sql.SQL("(SELECT e.entry, ARRAY[{}] AS key, {} FROM jsonb_array_elements(entries) e (entry)) k").format(
+        texts, typed_key(shape.key, element)
+    )
 
 
 def _delete(shape: Shape, *, only_gone: bool) -> sql.Composed:
@@ -153,7 +156,7 @@ def _insert(shape: Shape, *, on_conflict: sql.Composable) -> sql.Composed:
         for place, one in enumerate(shape.columns)
     ]
     insert = sql.SQL(
-        "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM jsonb_array_elements(entries -> 'r') e (entry)"
+        "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM jsonb_array_elements(entries) e (entry)"
         " WHERE jsonb_typeof(e.entry -> 1) = 'array'{};"
     )
     return insert.format(shape.table.identifier(), comma(names), comma(values), on_conflict)

@@ -52,6 +52,16 @@ STATEMENTS = {
     "function": [
         "DO $$ BEGIN FOR i IN 50..60 LOOP UPDATE bank.account SET balance = i WHERE id = i; END LOOP; END $$"
     ],
+    "many statements": [
+        "DO $$ BEGIN FOR i IN 1..1500 LOOP INSERT INTO bank.entry (account, amount) VALUES (1 + i % 100, i);"
+        " END LOOP; END $$",
+        "UPDATE bank.account SET owner = 'few' WHERE id IN (71, 72)",
+    ],
+    "many rows rolled back": [
+        "UPDATE bank.account SET owner = 'before' WHERE id = 73", "SAVEPOINT s",
+        "UPDATE bank.account SET owner = owner || '?'", "ROLLBACK TO s",
+        "UPDATE bank.account SET owner = 'after' WHERE id = 74",
+    ],
     "session settings": ["SET LOCAL datestyle = 'SQL, DMY'", "UPDATE bank.account SET owner = 'set' WHERE id = 70"],
 }  # fmt: skip
 
