@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from migrator.lockstep.shapes import PINNED, Shape, column, comma, matches, text, typed_key
+from migrator.lockstep.shapes import PINNED, Shape, column, comma, matches, text, typed, typed_key
 
 GUARD = "carveout_lockstep_guard"
 CENSUS = "carveout_lockstep_census"
@@ -153,7 +153,8 @@ def collect_function(context: str, shapes: Sequence[Shape]) -> sql.Composed:
         "CREATE OR REPLACE FUNCTION {name}(OUT gid text, OUT payload text) RETURNS SETOF record LANGUAGE plpgsql"
         " SECURITY DEFINER SET search_path = pg_catalog SET enable_hashjoin = off SET enable_mergejoin = off{pinned}"
         " AS $carveout$\n"
-        "DECLARE noted text; parts text; many boolean := false;\n"
+        "#variable_conflict use_variable\n"  # the tables' columns are named as t's throughout
+        "DECLARE noted text; image text; parts text; many boolean := false;\n"
         "BEGIN\n"
         "gid := current_setting({marked}, true);\n"
         "IF coalesce(gid, '') = '' THEN RETURN; END IF;\n"
@@ -188,11 +189,18 @@ def _collect_table(context: str, shape: Shape) -> sql.Composed:
         "IF noted = {spilled} THEN\nmany := true;\n"
         "FOR payload IN SELECT '[' || {object} || ']' FROM (SELECT r.*, {part} AS part FROM ({many}) r) r GROUP BY part"
         " LOOP RETURN NEXT; END LOOP;\n"
+        "ELSIF json_array_length(('[' || noted || ']')::json) = 1 THEN\n"  # most: not worth a join
+        "image := (SELECT to_json(ARRAY[{texts}]::text[]) FROM {table} t WHERE ({key}) = ({one}));\n"
+        "parts := concat_ws(',', parts, format('{{\"t\": %s, \"g\": %s, \"r\": [[%s, %s]]}}',"
+        " {number}, (image IS NULL)::int, noted, coalesce(image, 'null')));\n"
         "ELSIF noted <> '' THEN\nparts := concat_ws(',', parts, (SELECT {object} FROM ({few}) r));\nEND IF;\n"
         "IF noted <> '' THEN\nnoted := set_config({noted}, '', true);\nEND IF;"
     ).format(
         noted=_noted(context, shape), spilled=sql.Literal(SPILLED), part=part, few=_rows(shape, few),
-        many=_rows(shape, many),
+        many=_rows(shape, many), number=sql.Literal(shape.number), table=shape.table.identifier(),
+        texts=comma([text(one.name) for one in shape.columns]),
+        key=comma([column(one.name) for one in shape.key]),
+        one=comma(typed(shape.key, sql.SQL("noted::json ->> {}"))),
         object=sql.SQL(
             "json_build_object('t', {}, 'g', count(*) FILTER (WHERE r.row IS NULL),"
             " 'r', json_agg(json_build_array(r.key, r.row)))::text"

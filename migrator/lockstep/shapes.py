@@ -107,14 +107,20 @@ def matches(key: Sequence[Column], other: str) -> sql.Composed:
     return sql.SQL(" AND ").join(terms)
 
 
-def typed_key(key: Sequence[Column], element: sql.SQL) -> sql.Composed:
-    """The texts of a key as ``k0``, ``k1``, ... in the key's types.
+def typed(key: Sequence[Column], element: sql.SQL) -> list[sql.Composed]:
+    """The texts of a key in the key's types.
 
     :param element: gives the text at a place, counted from 0.
     """
-    return comma([
-        sql.SQL("({})::{} AS {}").format(
-            element.format(sql.Literal(place)), sql.SQL(one.type_sql), sql.Identifier(f"k{place}")
-        )
+    return [
+        sql.SQL("({})::{}").format(element.format(sql.Literal(place)), sql.SQL(one.type_sql))
         for place, one in enumerate(key)
+    ]
+
+
+def typed_key(key: Sequence[Column], element: sql.SQL) -> sql.Composed:
+    """The same as ``k0``, ``k1``, ..."""
+    return comma([
+        sql.SQL("{} AS {}").format(value, sql.Identifier(f"k{place}"))
+        for place, value in enumerate(typed(key, element))
     ])  # fmt: skip

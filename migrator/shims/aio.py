@@ -19,7 +19,7 @@ from contexts.names import Side
 from migrator.shims.across import Across
 from migrator.shims.engine import Passing, libpq_url
 from migrator.shims.gate import Gatekeeper
-from migrator.shims.link import Driver, Link, Rows, begun, exchange
+from migrator.shims.link import Driver, Link, PsycopgLink, Rows, begun, exchange
 from migrator.shims.places import Moving, Places
 from migrator.shims.routing import RoutedSession
 
@@ -81,15 +81,8 @@ class AsyncDriver(Driver):
         await_only(asyncio.sleep(seconds))
 
 
-class AwaitedLink:
+class AwaitedLink(PsycopgLink[psycopg.AsyncConnection[Any]]):
     """Over an async connection of psycopg's, inside a greenlet of SQLAlchemy's."""
-
-    def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        self._conn = conn
-
-    @property
-    def closed(self) -> bool:
-        return self._conn.closed
 
     def begin(self, statements: str) -> Rows:
         return self.run(begun(self._conn) + statements)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
 
 from contexts.errors import CarveoutError
-from contexts.names import CONTEXT_NAME, Side
+from contexts.names import Side
 from migrator.shims.link import Link, Rows
+from migrator.shims.question import Question
 
 #: How often a missing gate is looked for again: it appears with ``prepare``, long before a switch.
 ABSENT_S = 1.0
@@ -52,31 +53,8 @@ class Route:
     mode: Mode = Mode.SINGLE
 
 
-def statements(contexts: Sequence[str], wait_limit_s: float) -> str:
-    """What passes the gates of some contexts, in one round trip; :func:`routes` reads its rows.
-
-    The locks come before the one statement that takes a snapshot. That one also puts ``lock_timeout`` back (NULL is the
-    session's own value) and says that the transaction has passed, which the census asks for: both also without a route.
-    """
-    for context in contexts:
-        if not CONTEXT_NAME.fullmatch(context):
-            raise ValueError(f"{context!r} is no context name")
-    gates = ", ".join(f"carveout.gate_{context}" for context in contexts)
-    # A DBAPI cannot bind parameters in several statements at once; the names are checked above.
-    names = ", ".join(f"'{context}'" for context in contexts)
-    gated = ", ".join(f"set_config('carveout.gated_{context}', 'on', true)" for context in contexts)
-    return (
-        f"SET LOCAL lock_timeout = {int(wait_limit_s * 1000)};"  # noqa: S608
-        f"LOCK TABLE {gates} IN ACCESS SHARE MODE;"
-        "SELECT r.context, r.open_side, r.mode,"
-        " CASE WHEN r.mode = 'lockstep' THEN carveout.lockstep_begin(r.context)::text END"
-        f", set_config('lock_timeout', NULL, true), {gated}"
-        f" FROM (VALUES (1)) v LEFT JOIN carveout.route r ON r.context IN ({names})"
-    )
-
-
 def routes(rows: Rows) -> dict[str, Route]:
-    """The routes that :func:`statements` read; a context without one has all its writes on the shared side."""
+    """The routes in the answer to a question; a context without one has all its writes on the shared side."""
     return {row[0]: Route(Side(row[1]), Mode(row[2])) for row in rows if row[0]}
 
 
@@ -89,7 +67,7 @@ class Gatekeeper:
         self.believed = first
         self._wait_limit_s = wait_limit_s
         self._absent_until = 0.0
-        self._statements = statements([context], wait_limit_s)
+        self._question = Question([context], wait_limit_s)
 
     def attempts(self, pause: Callable[[float], object] = time.sleep) -> Iterator[Side]:
         """The side to begin on, again after every :meth:`enter` that did not pass.
@@ -117,7 +95,7 @@ class Gatekeeper:
         if side is Side.SHARED and time.monotonic() < self._absent_until:
             return Mode.SINGLE
         try:
-            rows = link.begin(self._statements)
+            rows = self._question.ask(link)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
             raise closed(self.context, self._wait_limit_s, "a switch has kept the gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import IsolationLevel
@@ -21,6 +22,7 @@ from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 
 Rows = list[tuple[Any, ...]]
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+C = TypeVar("C", bound=AnyConnection)
 
 
 class Link(Protocol):
@@ -29,6 +31,18 @@ class Link(Protocol):
     @property
     def closed(self) -> bool:
         """Whether it cannot be used any more."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is under way."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the application lets its driver prepare statements on it."""
+
+    @property
+    def known(self) -> dict[str, int]:
+        """What is remembered of the connection for as long as it lives."""
 
     def begin(self, statements: str) -> Rows:
         """Begin a transaction as the connection's settings say, unless one is under way, and :meth:`run` in it."""
@@ -44,15 +58,34 @@ class Link(Protocol):
         """Close it, which rolls back what is not prepared."""
 
 
-class SyncLink:
-    """Over a connection of psycopg's."""
+_known: WeakKeyDictionary[AnyConnection, dict[str, int]] = WeakKeyDictionary()
 
-    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+
+class PsycopgLink(Generic[C]):
+    """What both kinds of psycopg's connections know of themselves."""
+
+    def __init__(self, conn: C) -> None:
         self._conn = conn
 
     @property
     def closed(self) -> bool:
         return self._conn.closed
+
+    @property
+    def idle(self) -> bool:
+        return self._conn.pgconn.transaction_status == TransactionStatus.IDLE
+
+    @property
+    def prepares(self) -> bool:
+        return self._conn.prepare_threshold is not None
+
+    @property
+    def known(self) -> dict[str, int]:
+        return _known.setdefault(self._conn, {})
+
+
+class SyncLink(PsycopgLink[psycopg.Connection[Any]]):
+    """Over a connection of psycopg's."""
 
     def begin(self, statements: str) -> Rows:
         return self.run(begun(self._conn) + statements)

@@ -20,6 +20,8 @@ from contexts.killpoints import kill_point
 from migrator.shims.link import Link, Links, closed_on_failure
 
 _PAUSE_S = 0.02
+#: The prepared statement of a connection that ships.
+_APPLY = "carveout_lockstep_apply"
 _ROUND_TRIP_CHARS = 1_000_000
 _log = logging.getLogger(__name__)
 
@@ -111,11 +113,16 @@ class Lockstep:
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._context = context
-        self._links = Links(connect, "SELECT carveout.lockstep_session()")
+        # What a connection that ships is told once need not be said with every transaction.
+        self._links = Links(
+            connect,
+            "SELECT carveout.lockstep_session();"
+            " SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+            f" SET lock_timeout = {int(wait_limit_s * 1000)};"
+            f" PREPARE {_APPLY} (text, text) AS SELECT carveout.lockstep_apply_{context}($1, $2)",
+        )
         self._pause = pause
         self._wait_limit_s = wait_limit_s
-        self._begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {int(wait_limit_s * 1000)}"
-        self._apply = f"SELECT carveout.lockstep_apply_{context}(%s, %s)"
         # Deferred constraint triggers fire now, so that what they write is collected too.
         self._collect = f"SET CONSTRAINTS ALL IMMEDIATE; SELECT gid, payload FROM carveout.lockstep_collect_{context}()"  # noqa: S608
 
@@ -152,18 +159,15 @@ class Lockstep:
         link = self._links.take()
         with closed_on_failure(link):
             *first, last = _batches(payloads)
-            begin = f"{self._begin}; "
+            begin = "BEGIN; "
             for batch in first:
-                link.run(*self._shipping(begin, gid, batch))
+                link.run(*_shipping(begin, gid, batch))
                 begin = ""
             kill_point("shim.shipped")
-            statements, values = self._shipping(begin, gid, last)
+            statements, values = _shipping(begin, gid, last)
             link.run(f"{statements}; PREPARE TRANSACTION '{gid}'", values)
             kill_point("shim.prepared")
             return Prepared(self._context, gid, link, self._links)
-
-    def _shipping(self, begin: str, gid: str, batch: list[str]) -> tuple[str, list[str]]:
-        return begin + "; ".join([self._apply] * len(batch)), [value for payload in batch for value in (gid, payload)]
 
     def _refused(self, error: psycopg.Error) -> LockstepRefused:
         return LockstepRefused(
@@ -171,6 +175,11 @@ class Lockstep:
             unchanged="nothing was written on either side",
             next_step=f"try again; where it stays so: carveout dual-write {self._context} off",
         )
+
+
+def _shipping(begin: str, gid: str, batch: list[str]) -> tuple[str, list[str]]:
+    applied = "; ".join([f"EXECUTE {_APPLY} (%s, %s)"] * len(batch))
+    return begin + applied, [value for payload in batch for value in (gid, payload)]
 
 
 def _batches(payloads: list[str]) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import psycopg
 from sqlalchemy import Engine
@@ -17,9 +17,10 @@ from sqlalchemy import Engine
 from contexts.errors import CarveoutError
 from contexts.names import Side, TableName
 from migrator.shims.engine import Entrance, libpq_url
-from migrator.shims.gate import ABSENT_S, HOPS, Gatekeeper, Mode, Route, closed, routes, statements
+from migrator.shims.gate import ABSENT_S, HOPS, Gatekeeper, Mode, Route, closed, routes
 from migrator.shims.link import Driver, Link, Links
 from migrator.shims.lockstep import Lockstep
+from migrator.shims.question import Question
 
 #: The name of a context whose service database it is; None: the shared database.
 Place = str | None
@@ -96,6 +97,7 @@ class SharedGates:
         self.context = ", ".join(contexts)
         self._absent_until = dict.fromkeys(contexts, 0.0)
         self._wait_limit_s = wait_limit_s
+        self._question = lru_cache(partial(Question, wait_limit_s=wait_limit_s))
 
     def attempts(self, _pause: Callable[[float], object]) -> Iterator[Side]:
         """Again for each gate that is found to be absent.
@@ -116,7 +118,7 @@ class SharedGates:
         if not present:
             return unprepared
         try:
-            return unprepared | routes(link.begin(statements(present, self._wait_limit_s)))
+            return unprepared | routes(self._question(tuple(present)).ask(link))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
             raise closed(self.context, self._wait_limit_s, "a switch has kept a gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:

@@ -27,10 +27,12 @@ from migrator import sides
 from migrator.control.switches import Outcome, Switch
 from migrator.executor import Live
 from migrator.run import Run
+from migrator.shims import link
 from migrator.shims.direct import GatedConnections
 from migrator.shims.engine import NotGated, gated_engine
 from migrator.shims.gate import GateClosed
 from migrator.shims.link import Links
+from migrator.shims.question import Question
 from migrator.sides import gate, route, writelock
 from migrator.steps import preparation
 from migrator.switch import settle
@@ -172,9 +174,9 @@ def test_psycopg_holds_the_gate_to_the_end_of_the_transaction(
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
-@pytest.mark.parametrize("kind", ["psycopg", "sqlalchemy"])
+@pytest.mark.parametrize(("kind", "asked"), [("psycopg", 1), *(("sqlalchemy", asked) for asked in (1, 2, 3))])
 def test_all_threads_that_wait_at_the_gate_go_to_the_side_that_opens(
-    switchable: Switchable, engines: Callable[..., Engine], kind: str, isolation: str
+    switchable: Switchable, engines: Callable[..., Engine], kind: str, asked: int, isolation: str
 ) -> None:
     """The first to learn of the new side must not make the others believe that they are there already."""
     if kind == "psycopg":
@@ -186,7 +188,7 @@ def test_all_threads_that_wait_at_the_gate_go_to_the_side_that_opens(
     ready, go = threading.Barrier(threads + 1), threading.Event()
 
     def work() -> tuple[str, str]:
-        before = call()
+        (before,) = {call() for _ in range(asked)}  # by which the connection asks in another way
         ready.wait(30)
         go.wait(30)
         return before, call()
@@ -200,6 +202,36 @@ def test_all_threads_that_wait_at_the_gate_go_to_the_side_that_opens(
             switchable.tell(*Side, open_side=Side.SERVICE)
         ends = {future.result(30) for future in futures}
     assert ends == {(switchable.name(Side.SHARED), switchable.name(Side.SERVICE))}
+
+
+def test_a_session_that_lost_what_it_had_prepared_asks_all_the_same(
+    switchable: Switchable, engines: Callable[..., Engine]
+) -> None:
+    engine = engines(switchable.both, pool_size=1)
+
+    def prepared() -> list[str]:
+        with engine.begin() as conn:
+            return list(
+                conn.execute(text("SELECT name FROM pg_prepared_statements WHERE name ~ '^carveout'")).scalars()
+            )
+
+    assert [len(prepared()) for _ in range(3)] == [0, 1, 1]
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DEALLOCATE ALL")  # as psycopg does after ROLLBACK TO
+    assert {where(engine) for _ in range(3)} == {switchable.name(Side.SHARED)}
+    link._known.clear()  # as another client of a pooler, which meets what this one has prepared
+    with engine.begin() as conn:
+        conn.exec_driver_sql(f"PREPARE {Question(['bank'], 20.0)._name} AS SELECT 1")
+    assert {where(engine) for _ in range(3)} == {switchable.name(Side.SHARED)}
+    switchable.tell(*Side, open_side=Side.SERVICE)
+    assert where(engine) == switchable.name(Side.SERVICE)
+
+
+def test_who_prepares_nothing_is_not_made_to(switchable: Switchable, engines: Callable[..., Engine]) -> None:
+    engine = engines(switchable.both, pool_size=1, connect_args={"prepare_threshold": None})
+    for _ in range(4):
+        with engine.begin() as conn:
+            assert conn.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
 
 
 def test_each_thread_finds_its_own_side(switchable: Switchable) -> None:
