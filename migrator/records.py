@@ -47,7 +47,7 @@ def look(run: Run) -> Stopped | None:
         except StreamStopped as stopped:
             if source.stopped_at is None:
                 raise
-            return _shown(source.stopped_at, stopped.message)
+            return _shown(link.names.topic, source.stopped_at, stopped.message)
     return None
 
 
@@ -98,11 +98,11 @@ def _read_to_the_end(source: KafkaSource) -> None:
             quiet_since = time.monotonic()
 
 
-def _shown(record: Any, reason: str) -> Stopped:
+def _shown(topic: str, record: Any, reason: str) -> Stopped:
     text = (record.value or b"").decode(errors="replace")
     try:
         whole = json.loads(text)
     except ValueError:
         whole = None
     payload = whole.get("payload", whole) if isinstance(whole, dict) else None
-    return Stopped(record.topic, record.offset, reason, payload, text)
+    return Stopped(topic, record.offset, reason, payload, text)

@@ -25,6 +25,7 @@ from cdc.kafka.decoder import Decoder, Envelopes, refusals
 from cdc.kafka.decoder.envelope import Boundary, Headers, MessageEvent
 from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
 from cdc.kafka.topic import Options, naming
+from cdc.kafka.unpack import speed_up
 from cdc.lsn import format_lsn
 from cdc.state.decisions import Decision
 from cdc.state.position import Position
@@ -271,12 +272,14 @@ def _refuse_lossy(tables: Mapping[TableName, Table], encoding: Encoding, plain_a
 def _consumer(bootstrap: str, options: Options) -> Any:
     from kafka import KafkaConsumer
 
-    return KafkaConsumer(
+    consumer = KafkaConsumer(
         bootstrap_servers=bootstrap, client_id="carveout", group_id=None, enable_auto_commit=False,
         isolation_level="read_committed", auto_offset_reset="none", max_partition_fetch_bytes=_FETCH_BYTES,
         # By default a broker that comes back is not noticed for 30 s.
         reconnect_backoff_max_ms=1000, **options,
     )  # fmt: skip
+    speed_up(consumer)
+    return consumer
 
 
 def _end(record: Any) -> int | None:

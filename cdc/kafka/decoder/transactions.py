@@ -19,7 +19,7 @@ them, and what its slot does not send again is missing. Where it sends again wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cdc.events import Change, Event, Idle, Message, Transaction, Truncate
@@ -110,20 +110,20 @@ class Decoder:
         event = self._envelopes.parse(value, headers)
         if self._broken is not None and not self._comes_again(event, self._broken):
             return None
-        match event:
-            case Nothing():
-                return None
-            case Started():
-                if self._open is not None:
-                    self._open.is_cut = True
+        match event:  # in the order of how many there are
+            case RowEvent():
+                self._row(event)
                 return None
             case Boundary(is_end=False):
                 self._begin(event)
                 return None
             case Boundary():
                 return self._end(event, offset + 1)
-            case RowEvent():
-                self._row(event)
+            case Nothing():
+                return None
+            case Started():
+                if self._open is not None:
+                    self._open.is_cut = True
                 return None
             case TruncateEvent():
                 self._truncate(event)
@@ -292,8 +292,13 @@ def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Chan
         if left is None or left.source.table != event.source.table:
             raise _stopped(f"table {event.source.table}: the new row of a changed key came without the old one")
         return table.moved(left, event)
-    changes: dict[str, Callable[[RowEvent], Change]] = {"c": table.insert, "u": table.update, "d": table.delete}
-    return changes[event.op](event)
+    match event.op:
+        case "c":
+            return table.insert(event)
+        case "u":
+            return table.update(event)
+        case _:
+            return table.delete(event)
 
 
 def _stopped(what: str) -> Undecodable:
