@@ -14,6 +14,9 @@ from typing import Any, Protocol
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.engine import RootTransaction, TwoPhaseTransaction
+from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from contexts.errors import CarveoutError, RefusedError
 from contexts.names import Side
@@ -24,6 +27,8 @@ from migrator.shims.lockstep import Lockstep, commit_all
 _SIDE = "carveout_side"
 #: What the gate said to a connection's transaction, in its ``info``.
 ENTERED = "carveout_entered"
+#: What :class:`GatedConnection` takes part in.
+_TAKEN = ("_begin_impl", "_commit_impl", "_begin_twophase_impl")
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg(?:_async)?://")
 
 
@@ -72,7 +77,7 @@ class Gate(Protocol):
 
 
 class Entrance:
-    """The listeners of an engine whose every transaction passes a gate."""
+    """What an engine does with every transaction that passes a gate."""
 
     def __init__(self, gate: Gate, urls: Mapping[Side, str], driver: Driver) -> None:
         self._gate = gate
@@ -80,16 +85,22 @@ class Entrance:
         self._driver = driver
 
     def listen(self, engine: Engine) -> None:
-        """Take part in everything that the engine begins."""
-        event.listen(engine, "do_connect", self.connect)
-        event.listen(engine, "begin", self.begin)
-        event.listen(engine, "begin_twophase", self.begin_twophase)
+        """Take part in everything that the engine, and engines with other options made from it, begin and commit."""
+        dialect: Any = engine.dialect
+        dialect.connect = partial(self.connect, dialect)
+        if not all(hasattr(Connection, name) for name in _TAKEN):
+            raise RuntimeError(f"this SQLAlchemy has no Connection.{', .'.join(_TAKEN)}: Carveout does not know it")
+        made = type("GatedConnection", (GatedConnection,), {"entrance": self})
+        options = type("GatedOptionEngine", (OptionEngine,), {"_connection_cls": made})
+        engine._connection_cls, engine._option_cls = made, options
+        options._option_cls = options  # type: ignore[attr-defined]
 
-    def connect(self, dialect: Any, record: Any, _args: list[Any], parameters: dict[str, Any]) -> Any:
+    def connect(self, dialect: Any, *_args: Any, **parameters: Any) -> Any:
         """Connect to the side that is believed to be open, and note which one it is."""
         side = self._gate.believed
-        record.info[_SIDE] = side
-        return self._driver.open(dialect, self._urls[side], parameters)
+        raw = self._driver.open(dialect, self._urls[side], parameters)
+        self._driver.link(raw).known[_SIDE] = side
+        return raw
 
     def begin(self, connection: Connection) -> None:
         """Pass the gate with the transaction that begins.
@@ -98,26 +109,42 @@ class Entrance:
         :raises sqlalchemy.exc.OperationalError: a server cannot be reached.
         """
         try:
+            if self._enter(connection):  # most do at once
+                return
             for _ in self._gate.attempts(self._driver.pause):
                 # The pool may still hold connections to the other side: each is met here once, and closed.
-                while connection.info[_SIDE] is not self._gate.believed:
+                while self._side(connection.connection) is not self._gate.believed:
                     _exchange(connection)
                 if self._enter(connection):
                     return
         except psycopg.OperationalError as error:
             raise exc.OperationalError("pass the gate", None, error) from error
 
-    def begin_twophase(self, _connection: Connection, _xid: Any) -> None:
+    def commit(self, connection: Connection) -> None:
+        """Do what must be done before the commit that follows."""
+
+    def begin_twophase(self) -> None:
         """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
         raise self.refused("two-phase transactions do not pass it", "use a transaction of one phase")
 
+    def _side(self, pooled: PoolProxiedConnection) -> Side:
+        """The side that a connection leads to; asked of the connection once, then of the pool's record of it."""
+        if (side := pooled.info.get(_SIDE)) is None:
+            if (side := self._driver.link(pooled.dbapi_connection).known.get(_SIDE)) is None:
+                raise self.refused("this connection was made past it", "leave connecting to it: no do_connect")
+            pooled.info[_SIDE] = side
+        return side  # type: ignore[no-any-return]
+
     def _enter(self, connection: Connection) -> bool:
         """Whether the transaction is on the open side."""
-        raw: Any = connection.connection.dbapi_connection
+        pooled = connection.connection
+        if (side := self._side(pooled)) is not self._gate.believed:
+            return False
+        raw: Any = pooled.dbapi_connection
         if raw.autocommit:
             raise self.refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
         try:
-            entered = connection.info[ENTERED] = self._gate.enter(self._driver.link(raw), connection.info[_SIDE])
+            entered = pooled.info[ENTERED] = self._gate.enter(self._driver.link(raw), side)
         except psycopg.OperationalError:
             if not raw.closed:
                 raise
@@ -137,8 +164,29 @@ class Entrance:
         )
 
 
+class GatedConnection(Connection):
+    """A connection that passes the gate with each transaction.
+
+    SQLAlchemy has events for these three, as it has for connecting, but an engine or a dialect that anybody listens to
+    runs through all of its events with every statement, which costs more than a gate that is not there.
+    """
+
+    entrance: Entrance
+
+    def _begin_impl(self, transaction: RootTransaction) -> None:
+        self.entrance.begin(self)
+        Connection._begin_impl(self, transaction)
+
+    def _commit_impl(self) -> None:
+        self.entrance.commit(self)
+        Connection._commit_impl(self)
+
+    def _begin_twophase_impl(self, transaction: TwoPhaseTransaction) -> None:
+        self.entrance.begin_twophase()
+
+
 class Passing(Entrance):
-    """The listeners of one context's engine."""
+    """What one context's engine does."""
 
     def __init__(self, gate: Gatekeeper, urls: Mapping[Side, str], wait_limit_s: float, driver: Driver) -> None:
         super().__init__(gate, urls, driver)
@@ -147,8 +195,9 @@ class Passing(Entrance):
 
     def listen(self, engine: Engine) -> None:
         super().listen(engine)
-        event.listen(engine, "commit", self.commit)
+        listened = engine._has_events
         event.listen(engine, "engine_disposed", lambda _engine: self._lockstep.close())
+        engine._has_events = listened  # that one is told in any case
 
     def commit(self, connection: Connection) -> None:
         """In lockstep, commit both sides; SQLAlchemy's own commit, which comes next, then finds nothing to do.

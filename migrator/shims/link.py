@@ -41,7 +41,7 @@ class Link(Protocol):
         """Whether the application lets its driver prepare statements on it."""
 
     @property
-    def known(self) -> dict[str, int]:
+    def known(self) -> dict[str, Any]:
         """What is remembered of the connection for as long as it lives."""
 
     def begin(self, statements: str) -> Rows:
@@ -58,7 +58,7 @@ class Link(Protocol):
         """Close it, which rolls back what is not prepared."""
 
 
-_known: WeakKeyDictionary[AnyConnection, dict[str, int]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[AnyConnection, dict[str, Any]] = WeakKeyDictionary()
 
 
 class PsycopgLink(Generic[C]):
@@ -80,7 +80,7 @@ class PsycopgLink(Generic[C]):
         return self._conn.prepare_threshold is not None
 
     @property
-    def known(self) -> dict[str, int]:
+    def known(self) -> dict[str, Any]:
         return _known.setdefault(self._conn, {})
 
 
