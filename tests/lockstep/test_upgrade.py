@@ -10,7 +10,7 @@ from migrator import sides
 
 #: As it was generated until revision 0008, in short.
 BEFORE = """
-CREATE TABLE noted (id int PRIMARY KEY);
+CREATE TABLE public.noted (id int PRIMARY KEY);
 CREATE FUNCTION carveout.lockstep_touch_old_0() RETURNS trigger LANGUAGE plpgsql AS $carveout$
 BEGIN
 IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
@@ -18,7 +18,7 @@ INSERT INTO pg_temp.carveout_touched SELECT 'old', 0, ARRAY[pg_catalog.concat(t.
 END IF;
 RETURN NULL;
 END $carveout$;
-CREATE TRIGGER touch AFTER INSERT ON noted REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER touch AFTER INSERT ON public.noted REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION carveout.lockstep_touch_old_0();
 """
 
@@ -33,6 +33,6 @@ def test_triggers_from_before_a_transactions_keys_were_in_a_setting(pair: Databa
     sides.install(pair.shared)
     with pair.shared.connect("test") as conn, conn.transaction():
         conn.execute("SELECT carveout.lockstep_begin('old')")
-        conn.execute("INSERT INTO noted VALUES (1), (2)")
+        conn.execute("INSERT INTO public.noted VALUES (1), (2)")
         found = conn.execute("SELECT key FROM pg_temp.carveout_touched ORDER BY key").fetchall()
     assert found == [(["1"],), (["2"],)]
