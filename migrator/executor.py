@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from contexts.databases import Connection, Databases
 from contexts.model import Side
@@ -23,6 +24,7 @@ from contexts.model import Side
 Row = tuple[Any, ...]
 Statement = sql.SQL | sql.Composed
 _ROUND_TRIPS = 5
+_IN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +51,9 @@ class Executor(Protocol):
     def connection(self, side: Side) -> Connection:
         """The connection that the statements run on."""
 
+    def settle(self) -> None:
+        """Wait for what an interruption cut off; afterwards no statement is under way, and no transaction open."""
+
 
 class _Connections:
     def __init__(self, databases: Databases, purpose: str, **settings: str) -> None:
@@ -67,6 +72,19 @@ class _Connections:
     def read(self, side: Side, statement: Statement, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows of a query that changes nothing."""
         return self.connection(side).execute(statement, parameters).fetchall()
+
+    def settle(self) -> None:
+        """End what an interruption cut off, and wait for it: a COMMIT that was sent may still take effect.
+
+        psycopg does so where it is interrupted while it waits, not between sending and waiting.
+        """
+        for conn in self._open.values():
+            if conn.info.transaction_status is TransactionStatus.ACTIVE:
+                conn.cancel_safe()
+                while conn.pgconn.get_result() is not None:
+                    pass
+            if conn.info.transaction_status in _IN_TRANSACTION:
+                conn.rollback()
 
     def close(self) -> None:
         """Close both connections."""

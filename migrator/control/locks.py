@@ -10,6 +10,11 @@ import psycopg
 from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError, RefusedError
 
+#: A server under load takes its time to see that a killed process is gone.
+_PATIENCE = "1s"
+#: The members of a group know of each other, and look again by themselves.
+_GROUP_PATIENCE = "1ms"
+
 
 class LockTaken(CarveoutError):
     """The lock was lost with its session, and another process holds it now; it may be our old session's end."""
@@ -50,16 +55,21 @@ class Lock:
         self._conn.close()
 
     def _take(self) -> Connection:
-        conn = self._shared.connect(f"{self._role}-lock/{self._context}")
+        patience = _GROUP_PATIENCE if self._group else _PATIENCE
+        conn = self._shared.connect(f"{self._role}-lock/{self._context}", lock_timeout=patience)
         name = f"carveout:{self._role}:{self._context}"
-        row = conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
-        if row and row[0]:
-            self.pid = conn.info.backend_pid
-            if self._group:
-                conn.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (_member(self._group),))
-            return conn
+        try:
+            conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+        except psycopg.errors.LockNotAvailable:
+            raise self._taken(conn, name) from None
+        self.pid = conn.info.backend_pid
+        if self._group:
+            conn.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (_member(self._group),))
+        return conn
+
+    def _taken(self, conn: Connection, name: str) -> RefusedError:
         with conn:
-            raise RefusedError(
+            return RefusedError(
                 f"context {self._context!r}: another {self._role} is at work ({_holder(conn, name)})",
                 unchanged="nothing was changed",
                 next_step=f"wait for it, or carveout status {self._context}",

@@ -149,6 +149,8 @@ def settle(moves: Sequence[Move], traffic: Traffic, watch: Stopwatch, error: Bas
         return None
     try:
         with undisturbed():
+            for move in moves:
+                move.run.executor.settle()
             return _settled(moves, traffic, watch, error)
     except switches.SwitchEnded:  # what becomes of it is the newer driver's to say
         _let_go(moves, traffic)

@@ -149,7 +149,7 @@ def _died(place: Place, case: Case) -> str:
         place.start(case.victim)
     if bank.state() == "switching":
         refused = run(bank, "abort", "bank", "--confirm", "bank", expect=4)
-        assert "next: carveout resume bank" in refused.err
+        assert "next: carveout resume bank" in refused.err, refused.err
     side = _decided(bank)
     assert side is case.to_side or case.point not in DECIDED
     said = run(bank, "resume", "bank").out

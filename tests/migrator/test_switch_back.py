@@ -15,10 +15,12 @@ from contexts.databases import Connection, Database, Databases
 from contexts.embedded import Server
 from contexts.errors import RefusedError
 from contexts.model import Side
-from migrator.switch import conditions
+from migrator.switch import conditions, switching
 from migrator.switch.blockers import Blocked
 from migrator.switch.markers import MarkerLost
+from migrator.switch.procedure import Interrupted
 from tests.conftest import drop_database
+from tests.migrator import driving
 from tests.migrator.commands import Running, run, run_killed_at, start
 from tests.migrator.driving import at_point, switch
 from tests.migrator.moving import Bank, WorkerProcess
@@ -133,12 +135,31 @@ def test_an_interrupted_driver_goes_back(
     assert moving.bank.state() == "streaming"
 
 
+@pytest.mark.parametrize("side", list(Side))
+def test_a_driver_interrupted_before_it_waits_goes_back(
+    moving: Moving, monkeypatch: pytest.MonkeyPatch, side: Side
+) -> None:
+    with driving.driver(moving.bank) as at_work:
+
+        def interrupt() -> None:
+            at_work.executor.connection(side).pgconn.send_query(b"BEGIN; SELECT pg_sleep(3600)")
+            raise KeyboardInterrupt
+
+        at_point(monkeypatch, "switch.fenced", interrupt)
+        with pytest.raises(Interrupted):
+            switching.switch(at_work, Side.SERVICE)
+    assert moving.bank.state() == "streaming"
+    assert the_open_side(moving.bank) is Side.SHARED
+
+
 def test_a_second_driver_and_a_second_worker_are_refused(moving: Moving, locked_row: Connection) -> None:
     driver = start(moving.bank, "cutover", "bank")
     _await_fence(moving.bank, driver)
+    driver.send(signal.SIGSTOP)  # its time would be over before the others have been told
     for verb in ("cutover", "resume", "abort"):
         refused = run(moving.bank, verb, "bank", *(["--confirm", "bank"] if verb == "abort" else []), expect=4)
         assert re.search(r"another driver is at work \(server process \d+, role postgres, since ", refused.err)
+    driver.send(signal.SIGCONT)
     driver.end(1)
     refused = run(moving.bank, "worker", "bank", expect=4)
     assert re.search(r"another worker is at work \(server process \d+, role postgres, since ", refused.err)
