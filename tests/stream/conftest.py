@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.source.arriving import Arriving
 from contexts.databases import Database, Databases
 from contexts.model import Side
 from tests.stream.sides import Sides
@@ -22,5 +23,12 @@ def sides(
     made = Sides(Databases(new_database(open_, Side.SHARED), new_database(closed, Side.SERVICE)), tmp_path)
     for module in ("cdc.apply.applier", "cdc.source.assembler"):
         monkeypatch.setattr(f"{module}.kill_point", made.kill_point)
+    take = Arriving._next
+
+    def take_next(arriving: Arriving) -> list[bytes]:
+        made.arriving()
+        return take(arriving)
+
+    monkeypatch.setattr(Arriving, "_next", take_next)
     yield made
     made.close()

@@ -14,6 +14,12 @@ CREATE TYPE h.pair AS (a int, b text);
 CREATE DOMAIN h.cents AS numeric(12, 2) NOT NULL CHECK (value < 1000000);
 CREATE DOMAIN h.code AS varchar(12);
 CREATE TYPE h.span AS RANGE (subtype = h.cents);
+CREATE TABLE h.marked (id bigserial, lsn pg_lsn DEFAULT pg_current_wal_insert_lsn());
+CREATE TABLE h.log_of_told (xid xid8 DEFAULT pg_current_xact_id(), n bigint, topic text, key text, payload text);
+CREATE FUNCTION h.note_told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO h.log_of_told (n, topic, key, payload) VALUES (NEW.n, NEW.topic, NEW.key, NEW.payload);
+    RETURN NULL;
+END $$;
 """
 
 
@@ -170,6 +176,13 @@ SHAPES: Final = (
         + ", ".join(f"{name} {type_}" for name, (type_, _) in TYPES.items())
         + "); ALTER TABLE {t} REPLICA IDENTITY FULL",
         {"d": ("1", "-0.10"), **{name: (*pool, "null") for name, (_, pool) in TYPES.items()}}, has_key=False,
+    ),
+    Shape(
+        # An outbox, and beside it what was inserted, whatever became of it.
+        "told", "CREATE TABLE {t} (id int PRIMARY KEY, topic text NOT NULL, key text, payload text, n bigserial)"
+        "; CREATE TRIGGER noted AFTER INSERT ON {t} FOR EACH ROW EXECUTE FUNCTION h.note_told()",
+        {"id": INTS, "topic": WORDS[:2], "key": (*WORDS, "null"), "payload": BIG},
+        closed_ddl="CREATE TABLE {t} (n bigint, id int PRIMARY KEY, topic text NOT NULL, key text, payload text)",
     ),
     Shape("wide", "CREATE TABLE {t} (id int PRIMARY KEY, v text)", {"id": INTS, "v": WORDS}),
 )  # fmt: skip

@@ -9,17 +9,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import conninfo, sql
 
 from cdc import state
-from cdc.apply import Applier, SourceTypes
+from cdc.apply import Applier, Observer, SourceTypes
+from cdc.apply.watch import Interest, Passed
 from cdc.events import Event
 from cdc.lsn import parse_lsn
 from cdc.names import publication_name, slot_name
+from cdc.source import start as starting
 from cdc.source.base import Source
 from cdc.source.embedded import EmbeddedSource
 from cdc.source.failures import SlotActive
@@ -30,13 +34,22 @@ from cdc.worker.follow import follow
 from cdc.worker.signals import BarrierSnapshots, NoBarrier, Signals
 from cdc.worker.stream import Stream
 from contexts.databases import Connection, Database, Databases
-from contexts.errors import SchemaMismatch
+from contexts.errors import DatabaseUnreachable, SchemaMismatch
 from contexts.model import Options, TableName
+from contexts.outbox import Outbox
 from tests.stream.shapes import SCHEMA, SHAPES, TYPES_SQL
 from tests.stream.statements import Block, Transaction
 from tests.waiting import PATIENCE_S, wait_until
 
 CONTEXT = "h"
+OUTBOX = Outbox(
+    table=TableName(SCHEMA, "told"),
+    id="n",
+    aggregate_type="topic",
+    aggregate_id="key",
+    type="",
+    topic="{aggregate_type}",
+)
 
 
 class Killed(Exception):
@@ -54,6 +67,10 @@ class Settings:
     queue_bytes: int = 16_000_000
     #: Whether the server never hears what is durable.
     is_deaf: bool = False
+    #: Whether it is a backlog that the stream begins with: large transactions are applied while they are received.
+    is_far: bool = False
+    #: Whether somebody looks at every change.
+    is_watched: bool = False
     #: Tables whose rows of another type are read as the closed side's.
     converted: tuple[TableName, ...] = ()
 
@@ -81,6 +98,31 @@ class MortalSource:
 
     def close(self) -> None:
         self._source.close()
+
+
+class Looker:
+    """An observer that wants to know all there is."""
+
+    def opened(self, conn: Connection, *, in_lockstep: bool) -> None:
+        pass
+
+    def interest(self, table: TableName) -> Interest:
+        return Interest(whole=True)
+
+    def see(self, passed: Passed) -> None:
+        pass
+
+    def before_write(self, conn: Connection) -> None:
+        pass
+
+    def before_commit(self, conn: Connection) -> None:
+        pass
+
+    def committed(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Barrier:
@@ -113,6 +155,7 @@ class Worker:
             batch_rows=settings.batch_rows, batch_mb=settings.batch_mb, batch_age_ms=settings.batch_age_ms
         )
         tables = [TableName(SCHEMA, shape.name) for shape in SHAPES]
+        observers: list[Observer] = [Looker()] if settings.is_watched else []
         self.applier = Applier(
             both.service,
             stream,
@@ -121,6 +164,8 @@ class Worker:
             owner=uuid.uuid4(),
             source=SourceTypes(both.shared),
             converted=settings.converted,
+            observers=observers,
+            outboxes=[OUTBOX],
         )
         try:
             self.source = MortalSource(_open_source(both.shared, self.applier.position, settings, spool), settings)
@@ -141,7 +186,10 @@ def _open_source(database: Database, at: Position, settings: Settings, spool: Pa
     found: list[EmbeddedSource] = []
 
     def opened() -> bool:
-        with suppress(SlotActive):  # the walsender of the worker before ends a moment after it
+        # The walsender of the worker before ends a moment after it.
+        with suppress(SlotActive), pytest.MonkeyPatch.context() as patch:
+            if settings.is_far:
+                patch.setattr(starting, "_FAR_BYTES", -(1 << 62))
             found.append(
                 EmbeddedSource(
                     database, publication_name(CONTEXT), at, spool_dir=spool, memory_bytes=settings.spool_bytes,
@@ -168,6 +216,8 @@ class Sides:
     revisions: list[str] = field(default_factory=list)
     #: Name and number of the kill point to die at.
     die_at: tuple[str, int] | None = None
+    #: At how many parts of arriving transactions from now on the server ends the stream.
+    cut_in: int | None = None
     _epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -204,6 +254,7 @@ class Sides:
         with export_slot(self.both.shared, slot_name(self.stream), temporary=False, timeout_s=PATIENCE_S) as slot:
             start = Position(slot.system_identifier, slot.timeline, slot.name, slot.consistent_point)
         position.create(self.service, self.stream, start)
+        self.service.execute("DELETE FROM carveout.marker; DELETE FROM carveout.outbox_event")
 
     # -- the application ------------------------------------------------------------------------------------------
 
@@ -260,13 +311,26 @@ class Sides:
                 self.die_at = None
                 raise Killed(name)
 
+    def arriving(self) -> None:
+        """The next part of an arriving transaction is taken: the worker may die there, or the stream be cut."""
+        self.kill_point("arriving")
+        if self.cut_in is not None:
+            self.cut_in -= 1
+            if self.cut_in < 0:
+                self.cut_in = None
+                with self.both.shared.connect("test") as conn:
+                    conn.execute(
+                        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s",
+                        (slot_name(self.stream),),
+                    )
+
     def die_after_polls(self, polls: int) -> None:
         """Let the running worker, or a new one, die at a later poll."""
         self.start().source.polls_left = polls
 
     def live(self) -> None:
         """Take back every death that was planned."""
-        self.die_at = None
+        self.die_at = self.cut_in = None
         if self.worker is not None:
             self.worker.source.polls_left = None
 
@@ -279,6 +343,8 @@ class Sides:
                 return
             except Killed as death:
                 self.seen[f"killed at {death}"] += 1
+            except DatabaseUnreachable:
+                self.seen["cut"] += 1
             except SchemaMismatch:
                 self.seen["mismatch"] += 1
                 if not self.revise():
@@ -339,9 +405,39 @@ class Sides:
                 columns = _columns(shared, shape.name)
                 assert sorted(_columns(service, shape.name)) == sorted(columns), f"columns of {shape.name}"
                 open_rows, closed_rows = (_rows(conn, shape.table, columns) for conn in (shared, service))
-                assert closed_rows == open_rows, shape.name
+                assert closed_rows == open_rows, (
+                    f"{shape.name}: only open: {[row for row in open_rows if row not in closed_rows]},"
+                    f" only closed: {[row for row in closed_rows if row not in open_rows]}"
+                )
                 self.seen["rows"] += len(open_rows)
+            self._assert_told(shared, service)
+            self._assert_marked(shared, service, snapshots.lsn)
         self.seen["barrier"] += 1
+
+    def _assert_told(self, shared: Connection, service: Connection) -> None:
+        """What was inserted into the outbox is queued: once, whole, whole transactions in the order of their rows."""
+        noted = shared.execute("SELECT n, xid::text, topic, key, payload FROM h.log_of_told").fetchall()
+        told = {str(n): (xid, topic, key, payload) for n, xid, topic, key, payload in noted}
+        queued = service.execute(
+            "SELECT event_id, topic, key, convert_from(payload, 'UTF8') FROM carveout.outbox_event ORDER BY id"
+        ).fetchall()
+        assert {n: rest for n, *rest in queued} == {n: list(rest) for n, (_, *rest) in told.items()}
+        assert len(queued) == len(told)
+        order = [told[n][0] for n, *_ in queued]
+        assert len([xid for xid, _ in groupby(order)]) == len(set(order))
+        for _, of_one in groupby(queued, key=lambda row: told[row[0]][0]):
+            numbers = [int(n) for n, *_ in of_one]
+            assert numbers == sorted(numbers)
+        self.seen["events"] += len(queued)
+
+    def _assert_marked(self, shared: Connection, service: Connection, lsn: int) -> None:
+        """The markers that were committed are there, at the ends of their transactions."""
+        made = shared.execute("SELECT id::text, lsn::text FROM h.marked").fetchall()
+        found: dict[str, str] = dict(service.execute("SELECT id, end_lsn::text FROM carveout.marker").fetchall())
+        assert found.keys() == dict(made).keys()
+        for name, made_at in made:
+            assert parse_lsn(made_at) < parse_lsn(found[name]) <= lsn
+        self.seen["markers"] += len(made)
 
 
 def _application(database: Database) -> Connection:
@@ -383,6 +479,7 @@ def _expected(error: psycopg.Error) -> None:
             psycopg.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.GeneratedAlways,
             psycopg.errors.InFailedSqlTransaction, psycopg.errors.NumericValueOutOfRange,
             psycopg.errors.ObjectInUse,
+            psycopg.errors.InvalidColumnReference,  # 18: an identity with a generated column that is not published
         ),
     ):  # fmt: skip
         raise AssertionError(f"{type(error).__name__}: {error}") from error

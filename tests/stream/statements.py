@@ -10,6 +10,14 @@ from hypothesis import strategies as st
 from tests.stream.shapes import BY_NAME, Shape
 
 WIDE_ROWS = 400
+#: A message of somebody else's, small or large, and a marker of ours.
+MESSAGES = (
+    "SELECT pg_logical_emit_message(true, 'somebody', 'else''s')",
+    "SELECT pg_logical_emit_message(true, 'somebody', repeat('m', 3000))",
+    "WITH made AS (INSERT INTO h.marked DEFAULT VALUES RETURNING id)"
+    " SELECT pg_logical_emit_message(true, 'carveout',"
+    " json_build_object('context', 'h', 'kind', 'probe', 'id', id)::text) FROM made",
+)
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,11 @@ def _statement(shape: Shape) -> st.SearchStrategy[str]:
     return st.sampled_from([*often, st.one_of(rare)]).flatmap(lambda chosen: chosen)
 
 
-def transactions(names: Sequence[str]) -> st.SearchStrategy[Transaction]:
-    """Transactions over some of the shapes."""
-    statement = st.one_of(*(_statement(BY_NAME[name]) for name in names))
+def transactions(names: Sequence[str], *, messages: bool = False) -> st.SearchStrategy[Transaction]:
+    """Transactions over some of the shapes; ``messages``: now and then with one among their statements."""
+    rows = statement = st.one_of(*(_statement(BY_NAME[name]) for name in names))
+    if messages:
+        statement = st.integers(0, 15).flatmap(lambda n: rows if n else st.sampled_from(MESSAGES))
     block = st.builds(Block, st.lists(statement, min_size=1, max_size=4).map(tuple), st.booleans())
     return st.lists(st.one_of(statement, statement, statement, block), min_size=1, max_size=8).map(tuple)
 

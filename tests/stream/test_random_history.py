@@ -7,6 +7,7 @@ five seconds each; give ``-o faulthandler_timeout=0``), and ``CARVEOUT_SHRINK`` 
 from __future__ import annotations
 
 import os
+import sys
 from typing import LiteralString
 
 import psycopg
@@ -20,7 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cdc.apply import writer
+from cdc.apply import collect, writer
+from cdc.source import arriving
 from tests.stream.shapes import BY_NAME
 from tests.stream.sides import Settings, Sides, run
 from tests.stream.statements import seeds, transactions
@@ -35,12 +37,16 @@ WORKERS = st.builds(
     spool_bytes=st.sampled_from([1, 20_000, 1_000_000]),
     queue_bytes=st.sampled_from([1, 16_000_000]),
     is_deaf=st.booleans(),
+    is_far=st.booleans(),
+    is_watched=st.sampled_from([False, False, False, True]),
 )
 DEATHS = st.one_of(
     st.none(),
     st.none(),
     st.tuples(
-        st.sampled_from(["apply.rows_written", "apply.before_commit", "apply.after_commit", "apply.spooled"]),
+        st.sampled_from(
+            ["apply.rows_written", "apply.before_commit", "apply.after_commit", "apply.spooled", "arriving", "arriving"]
+        ),
         st.integers(1, 4),
     ),
 )
@@ -64,27 +70,34 @@ class History(RuleBasedStateMachine):
 
     @initialize(
         tables=st.lists(st.sampled_from(list(BY_NAME)), min_size=1, max_size=4, unique=True),
+        tells=st.booleans(),
         worker=WORKERS,
         few=st.sampled_from([0, 0, 4, 1 << 30]),
+        slice_=st.sampled_from([1, 5, 256]),
+        part=st.sampled_from([1, 500, 64 * 1024]),
         data=st.data(),
     )
-    def begin(self, tables: list[str], worker: Settings, few: int, data: st.DataObject) -> None:
-        self.tables, self.sides.settings = tables, worker
+    def begin(
+        self, tables: list[str], tells: bool, worker: Settings, few: int, slice_: int, part: int, data: st.DataObject
+    ) -> None:
+        self.tables, self.sides.settings = list(dict.fromkeys([*tables, "told"] if tells else tables)), worker
         self.monkeypatch.setattr(writer, "FEW", few)
-        self.sides.write(data.draw(seeds(tables)), "COMMIT", carefully=True)
+        self.monkeypatch.setattr(collect, "_SLICE", slice_)
+        self.monkeypatch.setattr(arriving, "_PART", part)
+        self.sides.write(data.draw(seeds(self.tables)), "COMMIT", carefully=True)
 
     @rule(data=st.data(), carefully=st.booleans(), end=st.sampled_from(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"]))
     def write(self, data: st.DataObject, carefully: bool, end: str) -> None:
-        self.sides.write(data.draw(transactions(self.tables)), end, carefully=carefully)
+        self.sides.write(data.draw(transactions(self.tables, messages=True)), end, carefully=carefully)
 
     @rule(data=st.data())
     def write_a_lot(self, data: st.DataObject) -> None:
-        for transaction in data.draw(st.lists(transactions(self.tables), min_size=3, max_size=6)):
+        for transaction in data.draw(st.lists(transactions(self.tables, messages=True), min_size=3, max_size=6)):
             self.sides.write(transaction, "COMMIT", carefully=True)
 
     @rule(data=st.data())
     def prepare(self, data: st.DataObject) -> None:
-        transaction = data.draw(transactions(self.tables))
+        transaction = data.draw(transactions(self.tables, messages=True))
         name = f"{self.sides.stream.epoch}.{self.changes}.{len(self.prepared)}"
         if len(self.prepared) < 2 and self.sides.write(transaction, f"PREPARE TRANSACTION '{name}'", carefully=True):
             self.prepared.append(name)
@@ -100,7 +113,7 @@ class History(RuleBasedStateMachine):
         if not self.is_long_open:
             self.sides.long.execute("BEGIN")
             self.is_long_open = True
-        run(self.sides.long, data.draw(transactions(self.tables)), carefully=True)
+        run(self.sides.long, data.draw(transactions(self.tables, messages=True)), carefully=True)
 
     @rule(verb=st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))
     def end_long_transaction(self, verb: LiteralString) -> None:
@@ -168,9 +181,17 @@ class History(RuleBasedStateMachine):
         if identity == "FULL" or shape.has_key:
             self.sides.alter(f"ALTER TABLE {shape.table} REPLICA IDENTITY {identity}")
 
-    @rule(death=DEATHS, polls=st.one_of(st.none(), st.integers(0, 9)))
-    def follow(self, death: tuple[str, int] | None, polls: int | None) -> None:
-        self.sides.die_at = death
+    @rule(
+        data=st.data(),
+        death=DEATHS,
+        polls=st.one_of(st.none(), st.integers(0, 9)),
+        cut=st.one_of(st.none(), st.integers(0, 3)),
+    )
+    def follow(
+        self, data: st.DataObject, death: tuple[str, int] | None, polls: int | None, cut: int | None
+    ) -> None:  # fmt: skip
+        self.sides.write(data.draw(transactions(self.tables, messages=True)), "COMMIT", carefully=True)
+        self.sides.die_at, self.sides.cut_in = death, cut
         if polls is not None:
             self.sides.die_after_polls(polls)
         self.sides.catch_up()
@@ -183,17 +204,27 @@ class History(RuleBasedStateMachine):
 
     @rule(data=st.data(), verb=st.sampled_from(["COMMIT", "ROLLBACK"]))
     def compare(self, data: st.DataObject, verb: LiteralString) -> None:
-        before, after = data.draw(st.tuples(*[transactions(self.tables)] * 2))
-        while self.prepared:
-            self.end_prepared(verb)
-        self.end_long_transaction(verb)
+        some = transactions(self.tables, messages=True)
+        # A snapshot that is older than a TRUNCATE sees the table empty.
+        before, after = data.draw(some), data.draw(some.filter(lambda written: "TRUNCATE" not in str(written)))
+        self._end_all(verb)
         self.sides.settle()
         self.sides.write(before, "COMMIT", carefully=True)
         with self.sides.barrier() as snapshots:
             self.sides.write(after, "COMMIT", carefully=True)
             self.sides.assert_equal(snapshots)
 
+    def _end_all(self, verb: LiteralString) -> None:
+        while self.prepared:
+            self.end_prepared(verb)
+        self.end_long_transaction(verb)
+
     def teardown(self) -> None:
+        if self.tables and sys.exception() is None:
+            self._end_all("COMMIT")
+            self.sides.settle()
+            with self.sides.barrier() as snapshots:
+                self.sides.assert_equal(snapshots)
         self.sides.shared.execute("ROLLBACK")
         self.sides.long.execute("ROLLBACK")
         for name in self.prepared:
@@ -220,3 +251,6 @@ def test_random_histories(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None
     assert sides.seen["barrier"] > 0
     assert sides.seen["rows"] > 100
     assert sides.seen["start"] > 2
+    assert sides.seen["arriving"] > 100
+    assert HISTORIES or sides.seen["cut"] + sides.seen["killed at arriving"] > 0
+    assert sides.seen["events"] > 10
