@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from contexts.databases import Connection
-from contexts.errors import CarveoutError
+from contexts.errors import CarveoutError, NeedsHuman
 from contexts.model import Side
 from migrator.control.migrations import Migration, notify, record, transition
 from migrator.lifecycle import State
 
 #: What is stored beside the parts of the time without writes.
 _COUNTED = ("write_block_ms", "changed_keys", "rechecked_keys", "not_rechecked")
+#: A transaction that decides a switch, and whose driver has lost its session, is waited for.
+_PATIENCE = "SET LOCAL lock_timeout = '10s'"
 
 
 class Outcome(enum.StrEnum):
@@ -29,6 +32,10 @@ class Outcome(enum.StrEnum):
     COMMITTED = "committed"
     FINISHED = "finished"
     UNDONE = "undone"
+
+
+class Undecided(NeedsHuman):
+    """Whether a switch is past the point of no return is not known yet."""
 
 
 class SwitchEnded(CarveoutError):
@@ -89,10 +96,34 @@ def members(conn: Connection, context: str) -> list[str]:
 
 
 def take_over(conn: Connection, context: str) -> Switch | None:
-    """The switch that is neither finished nor undone, for this driver to end; no older driver can any more."""
+    """The switch that is neither finished nor undone, for this driver to end; no older driver can any more.
+
+    :raises Undecided: it is being decided at this moment.
+    """
     with conn.transaction():
-        found = current(conn, context)
+        found = decided(conn, context)
         return replace(found, driver=_next_driver(conn, context)) if found else None
+
+
+def decided(conn: Connection, context: str) -> Switch | None:
+    """The same as :func:`current`, with an outcome that no transaction under way is about to change.
+
+    A driver whose session was lost at its COMMIT cannot know whether the server is still at it (it may wait for a
+    synchronous standby): until that has ended, the row shows what was before.
+
+    :raises Undecided: it does not end.
+    """
+    with conn.transaction():
+        conn.execute(_PATIENCE)
+        try:
+            conn.execute("SELECT FROM carveout.migration WHERE context = %s FOR UPDATE", (context,))
+        except psycopg.errors.LockNotAvailable as error:
+            raise Undecided(
+                f"context {context!r}: a session that has not ended is deciding the switch",
+                unchanged="no side was opened",
+                next_step=f"let that session end (it may wait for a standby), then carveout resume {context}",
+            ) from error
+        return current(conn, context)
 
 
 def require_newest(conn: Connection, switch: Switch) -> None:
@@ -183,13 +214,19 @@ def split(breakdown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def finish(conn: Connection, switch: Switch, breakdown: dict[str, Any]) -> None:
-    """Close a committed switch: the migration is ``switched``, or ``streaming`` again after a rollback."""
+    """Close a committed switch: the migration is ``switched``, or ``streaming`` again after a rollback.
+
+    :raises SwitchEnded: it is not committed, or no longer ours.
+    """
     state = State.SWITCHED if switch.to_side is Side.SERVICE else State.STREAMING
     _end(conn, switch, Outcome.FINISHED, state, breakdown, None)
 
 
 def undo(conn: Connection, switch: Switch, reason: str, measured: dict[str, Any]) -> None:
-    """Close a switch that went back: the migration is what it was before."""
+    """Close a switch that went back: the migration is what it was before.
+
+    :raises SwitchEnded: it is committed, or no longer ours.
+    """
     state = State.SWITCHED if switch.from_side is Side.SERVICE else State.STREAMING
     _end(conn, switch, Outcome.UNDONE, state, measured, reason)
 
@@ -199,9 +236,12 @@ def _end(
 ) -> None:
     with conn.transaction():
         require_newest(conn, switch)
-        conn.execute(
+        before = Outcome.COMMITTED if outcome is Outcome.FINISHED else Outcome.RUNNING
+        done = conn.execute(
             "UPDATE carveout.switch SET outcome = %s, ended_at = clock_timestamp(), breakdown = %s, reason = %s"
-            " WHERE id = %s",
-            (outcome, Jsonb(breakdown), reason, switch.id),
+            " WHERE id = %s AND outcome = %s",
+            (outcome, Jsonb(breakdown), reason, switch.id, before),
         )
+        if done.rowcount != 1:
+            raise ended(switch)
         transition(conn, switch.context, state, switch=str(switch.id), outcome=outcome, reason=reason)

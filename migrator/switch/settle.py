@@ -168,7 +168,7 @@ def settle(moves: Sequence[Move], traffic: Traffic, watch: Stopwatch, error: Bas
 def _settled(moves: Sequence[Move], traffic: Traffic, watch: Stopwatch, error: BaseException) -> Outcome | None:
     left = []
     for move in moves:
-        now = switches.current(move.run.control, move.run.name)
+        now = switches.decided(move.run.control, move.run.name)
         if now is not None and now.id == move.switch.id:  # else another driver has ended it
             left.append((move, now.outcome))
     if not left:
