@@ -48,15 +48,28 @@ class Publisher:
         """
         before = self.published
         behind: set[Line] = set()
-        waiting = sorted(
-            (epoch, side) for side, conn in self._connections.items() for epoch in queue.epochs(conn, self._context)
-        )
-        for epoch, side in waiting:
+        for epoch, side in self._waiting():
             conn, stream = self._connections[side], StreamId(self._context, epoch)
             while not self._should_stop() and self._publish(conn, stream, behind):
                 pass
             behind |= queue.lines(conn, stream)
         return self.published - before
+
+    def _waiting(self) -> list[tuple[int, Side]]:
+        """The streams of which something waits, in their order; looked at until two looks say the same.
+
+        The sides are asked one after the other, and a switch may come between: then one look sees the later stream's
+        events, but not the last ones of the earlier stream, which were there before.
+        """
+        before = None
+        while (found := self._look()) != before:
+            before = found
+        return found
+
+    def _look(self) -> list[tuple[int, Side]]:
+        return sorted(
+            (epoch, side) for side, conn in self._connections.items() for epoch in queue.epochs(conn, self._context)
+        )
 
     def _publish(self, conn: Connection, stream: StreamId, behind: set[Line]) -> bool:
         """One batch; False where nothing can be published."""

@@ -58,3 +58,9 @@ SELECT event_id, topic, held, queued_at FROM carveout.outbox_event WHERE context
 
 -- name: is_held
 SELECT EXISTS (SELECT FROM carveout.outbox_event WHERE context = %s AND event_id = %s AND held IS NOT NULL)
+
+-- name: newest
+SELECT coalesce(max(id), 0) FROM carveout.outbox_event WHERE context = %s
+
+-- name: until
+SELECT count(*), count(held) FROM carveout.outbox_event WHERE context = %s AND id <= %s

@@ -74,6 +74,29 @@ def test_earlier_streams_come_first_whichever_side_holds_them(sides: dict[Side, 
     assert Publisher("shop", sides, sink).run() == 0
 
 
+@pytest.mark.parametrize("first", list(Side))
+def test_a_switch_between_the_looks_at_both_sides_reorders_nothing(
+    sides: dict[Side, Connection], monkeypatch: pytest.MonkeyPatch, first: Side
+) -> None:
+    """The side that is asked first gets the last event of a stream, and the other one the first of the next stream."""
+    asked = queue.epochs
+
+    def epochs(conn: Connection, context: str) -> list[int]:
+        found = asked(conn, context)
+        if conn is sides[first] and not switched:
+            switched.append(True)
+            put(sides, first, 1, event("a1", "a"))
+            put(sides, first.other, 2, event("a2", "a"))
+        return found
+
+    switched: list[bool] = []
+    monkeypatch.setattr(queue, "epochs", epochs)
+    sink = Listening()
+    publisher = Publisher("shop", {first: sides[first], first.other: sides[first.other]}, sink)
+    assert publisher.run() + publisher.run() == 2
+    assert sink.heard == ["a1", "a2"]
+
+
 def test_what_is_refused_holds_its_line_on_both_sides_and_nothing_else(sides: dict[Side, Connection]) -> None:
     put(sides, Side.SERVICE, 1, event("a1", "a"), event("a2", "a"), event("b1", "b"), event("n1", None))
     put(sides, Side.SHARED, 2, event("a3", "a"), event("b2", "b"), event("n2", None), event("o", "a", "other"))
