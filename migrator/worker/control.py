@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import queue
 import threading
 import uuid
 from collections.abc import Callable
@@ -78,11 +79,12 @@ class ControlTask:
     def interrupt(self) -> None:
         """End what runs: the seat was taken away."""
         self.signals.stop.set()
+        self.signals.barriers = queue.SimpleQueue()  # another worker answers
         self._seen_barriers.clear()
 
     def assign(self, migration: Migration) -> Signals:
-        """Say what the worker runs from now on; the signals are fresh."""
-        self.signals = Signals()
+        """Say what the worker runs from now on; the signals are fresh, but for what was asked and not answered."""
+        self.signals = Signals(barriers=self.signals.barriers)
         self.assignment = migration
         if self._outbox:
             self._outbox.assign(migration)

@@ -16,6 +16,7 @@ from migrator.control import intents, locks
 from migrator.control.intents import IntentState, Kind
 from migrator.control.migrations import CHANNEL
 from migrator.sides import gate
+from migrator.worker import control
 from tests.migrator import inprocess
 from tests.migrator.commands import run
 from tests.migrator.moving import Bank
@@ -72,3 +73,27 @@ def _position_of_a_barrier(bank: Bank) -> int:
 def _is_making_a_slot(bank: Bank) -> bool:
     with bank.both.shared.connect("test") as conn:
         return bool(conn.execute("SELECT FROM pg_replication_slots WHERE temporary").fetchall())
+
+
+def test_a_barrier_that_is_asked_of_a_stream_that_is_stopping_is_taken_by_the_next_one(
+    tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command right behind a switch: the worker hears of both at once."""
+    bank = Bank.create(tmp_path, pair, options="barrier_timeout_s = 5\nbatch_age_ms = 20")
+    bank.expand_variables()
+    inprocess.prepare(bank)
+    stopped: list[bool] = []
+
+    def stops_now(*_: object) -> bool:
+        with bank.both.shared.connect("test") as conn:
+            is_asked = bool(intents.open_intents(conn, bank.name))
+        if not is_asked or stopped:
+            return False
+        stopped.append(True)
+        return True
+
+    with inprocess.worker(bank):
+        bank.await_streaming()
+        monkeypatch.setattr(control, "_differs", stops_now)
+        assert _position_of_a_barrier(bank) > 0
+    assert stopped
