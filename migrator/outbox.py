@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,15 @@ from contexts.outbox import KafkaSink
 from migrator.connector import without_secrets
 from migrator.control import migrations
 from migrator.run import Run
+from migrator.switch import markers
 
 if TYPE_CHECKING:
     from cdc.kafka.connect import Names
 
 
+#: How long the last events may take through the stream, and to be published.
+PUBLISHING_S = 10.0
+_PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -88,16 +93,47 @@ def warn_of_waiting(run: Run) -> None:
 
 
 def require_published(run: Run) -> None:
-    """Refuse to end the migration while events wait that nobody would publish any more.
+    """Refuse to end the migration while there are events that nobody would publish any more.
 
-    :raises RefusedError: some do.
+    What applications have written is in the queue only once the stream has brought it: so a marker has to come first.
+
+    :raises RefusedError: the stream does not bring it, or events wait.
     """
-    if waiting := _waiting(run):
+    if run.context.outbox:
+        run.executor.act(None, "wait until the events of the outbox are published", partial(_await_published, run))
+
+
+def _await_published(run: Run) -> None:
+    _await_stream(run)
+    newest = {side: queue.newest(run.executor.connection(side), run.name) for side in Side}
+    deadline = time.monotonic() + PUBLISHING_S
+    while True:
+        found = [queue.waiting_until(run.executor.connection(side), run.name, last) for side, last in newest.items()]
+        waiting, held = (sum(numbers) for numbers in zip(*found, strict=True))
+        if not waiting:
+            return
+        if held or time.monotonic() > deadline:
+            break
+        time.sleep(_PAUSE_S)  # the publisher tells nobody
+    raise RefusedError(
+        f"context {run.name!r}: {waiting} events of its outbox are not published yet",
+        unchanged="nothing was changed",
+        next_step=f"let the worker publish them; carveout outbox status {run.name} names those that are held",
+    )
+
+
+def _await_stream(run: Run) -> None:
+    """Wait until what is in the outbox tables now is in the queue."""
+    migration, marker = run.migration(), markers.new(run.name, "probe")
+    markers.emit(run.executor, migration.open_side, marker)
+    try:
+        markers.wait_applied(run.databases[migration.closed_side], marker, time.monotonic() + PUBLISHING_S)
+    except markers.MarkerLost as error:
         raise RefusedError(
-            f"context {run.name!r}: {waiting} events of its outbox are not published yet",
+            f"context {run.name!r}: the stream has not brought the last rows of its outbox: those events would be lost",
             unchanged="nothing was changed",
-            next_step=f"let the worker publish them; carveout outbox status {run.name} names those that are held",
-        )
+            next_step=f"let carveout worker {run.name} catch up",
+        ) from error
 
 
 def _waiting(run: Run) -> int:

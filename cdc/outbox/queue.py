@@ -122,6 +122,19 @@ def backlog(conn: Connection, context: str) -> Backlog:
     return Backlog(events, oldest, count, held)
 
 
+def newest(conn: Connection, context: str) -> int:
+    """The number of the event that came last, 0 where none waits or this side has no queue yet."""
+    if conn.execute("SELECT to_regclass('carveout.outbox_event')").fetchone() == (None,):
+        return 0
+    return int(conn.execute(_SQL["newest"], (context,)).fetchall()[0][0])
+
+
+def waiting_until(conn: Connection, context: str, number: int) -> tuple[int, int]:
+    """How many events up to a number still wait, and how many of those are held."""
+    waiting, held = conn.execute(_SQL["until"], (context, number)).fetchall()[0] if number else (0, 0)
+    return waiting, held
+
+
 def together(sides: Collection[Backlog]) -> Backlog:
     """What all sides hold."""
     return Backlog(

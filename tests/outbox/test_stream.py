@@ -16,6 +16,7 @@ from contexts.databases import Database, Databases
 from contexts.errors import RefusedError
 from contexts.model import Side
 from contexts.outbox import Outbox
+from migrator import outbox
 from migrator.lockstep import phase
 from migrator.shims.direct import GatedConnections
 from migrator.steps.complete import complete
@@ -162,6 +163,26 @@ def test_a_sink_that_is_away_holds_up_neither_the_stream_nor_a_switch_and_nothin
         _bring_sink_back(shop)
         shop.await_numbers("k", range(150))
         wait_until(lambda: shop.waiting(Side.SERVICE) + shop.waiting(Side.SHARED) == 0)
+
+
+def test_the_end_waits_for_what_the_stream_has_not_brought(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits in the queue: no worker was there to put it in."""
+    with inprocess.worker(shop.bank):
+        shop.bank.await_streaming()
+        shop.tell(Side.SHARED, "k", range(10))
+        shop.await_numbers("k", range(10))
+        inprocess.verify(shop.bank)
+        switch(shop.bank, Side.SERVICE)
+        shop.bank.await_streaming()
+    shop.tell(Side.SERVICE, "k", range(10, 20))
+    monkeypatch.setattr(outbox, "PUBLISHING_S", 0.5)
+    with driver(shop.bank) as run, pytest.raises(RefusedError, match="has not brought the last rows of its outbox"):
+        complete(run, drop_tables=False)
+    assert shop.bank.state() == "switched"
+    monkeypatch.undo()
+    with inprocess.worker(shop.bank), driver(shop.bank) as run:
+        complete(run, drop_tables=False)
+    assert shop.numbers("k") == list(range(20))
 
 
 def _outbox_of(shop: Shop) -> dict[str, Any]:
