@@ -63,6 +63,7 @@ class Assembler:
         #: How it began, where it is sent at its commit; and what was handed out of it before it is whole.
         self._begun: Begin | None = None
         self._early: Transaction | None = None
+        self._arriving: Arriving | None = None
         #: Called where more should not be received yet, with what waits for room (False: none within so many seconds).
         self.pace: Callable[[Callable[[float], bool]], None] = lambda _: None
         self._streamed: dict[int, StreamedBuffer] = {}
@@ -107,9 +108,8 @@ class Assembler:
 
     def fail(self, error: BaseException) -> None:
         """The rest of what is being received will not come: whoever takes it gets ``error``; from any thread."""
-        buffer = self._open
-        if buffer and buffer.arriving:
-            buffer.arriving.fail(error)
+        if arriving := self._arriving:
+            arriving.fail(error)
 
     def idle(self, lsn: int) -> Idle | None:
         """What a keepalive at ``lsn`` says, or None where it says nothing new.
@@ -190,6 +190,7 @@ class Assembler:
         assert self._begun
         self._require_new(buffer, self._begun.commit_lsn)
         self._memory -= buffer.arrive(self._memory_bytes // _ARRIVES_AT)
+        self._arriving = buffer.arriving
         self._early = Transaction(
             buffer.xid,
             self._begun.commit_lsn,
@@ -209,6 +210,7 @@ class Assembler:
         # Before the end is told: whoever has taken all of it reads these.
         transaction.end_lsn, transaction.size, transaction.bytes = end_lsn, buffer.size, buffer.bytes
         arriving.end()
+        self._arriving = None
 
     def _require_new(self, buffer: Buffer, commit_lsn: int) -> None:
         if commit_lsn < self._floor:

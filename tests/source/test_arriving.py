@@ -11,6 +11,7 @@ from cdc.events import Change, Insert, Message, Transaction
 from cdc.source import start as starting
 from cdc.source.arriving import Arriving
 from cdc.source.assembler import Assembler
+from cdc.source.slots import slot_status
 from contexts.errors import CarveoutError, StreamStopped
 from tests.source import wire
 from tests.source.test_assembler import feed, ids, rows
@@ -85,6 +86,16 @@ def test_what_fails_on_the_way_never_ends_as_if_it_were_whole(tmp_path: Path) ->
     early = begun(one)
     one.fail(ConnectionError("broken"))
     with pytest.raises(ConnectionError, match="broken"):
+        ids(early)
+
+
+def test_a_commit_that_is_refused_leaves_nobody_waiting(tmp_path: Path) -> None:
+    one = Assembler(tmp_path, LIMIT, 50)
+    early = begun(one)
+    with pytest.raises(StreamStopped, match="was said to be complete") as refused:
+        feed(one, wire.commit(40, 150))
+    one.fail(refused.value)
+    with pytest.raises(StreamStopped, match="was said to be complete"):
         ids(early)
 
 
@@ -167,3 +178,25 @@ def test_broken_off_in_the_middle_it_comes_again_from_its_first_change(backlog: 
     wait_until(lambda: backlog.value(f"SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{backlog.slot}'"))
     again = backlog.changes(start, memory_bytes=100_000)
     assert inserted(again) == [*range(1, 60_001), 0, -1]
+
+
+def test_the_server_is_answered_while_nobody_takes_the_rest(
+    upstream16: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever applies may need minutes for what it has, and receives no more of the transaction meanwhile."""
+    monkeypatch.setattr(starting, "_FAR_BYTES", -(1 << 62))
+    upstream16.run("CREATE TABLE public.t (id int PRIMARY KEY, pad text)")
+    upstream16.run("ALTER DATABASE " + upstream16.value("SELECT current_database()") + " SET wal_sender_timeout = '2s'")
+    start = upstream16.publish("t")
+    fill(upstream16, 60_000)
+    with upstream16.open(start, memory_bytes=100_000, queue_bytes=100_000) as source:
+        large = next_event(source, lambda event: isinstance(event, Transaction))
+        assert isinstance(large, Transaction)
+        changes = iter(large.changes)
+        next(changes)
+        pid = slot_status(upstream16.conn, upstream16.slot).active_pid
+        old = f"SELECT clock_timestamp() - backend_start > '5s' FROM pg_stat_activity WHERE pid = {pid}"
+        wait_until(lambda: upstream16.value(old))
+        assert sum(1 for _ in changes) == large.size - 1 == 60_001
+        assert upstream16.confirmed() <= start.end_lsn
+        assert slot_status(upstream16.conn, upstream16.slot).active_pid == pid
