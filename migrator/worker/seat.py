@@ -183,7 +183,10 @@ class InGroup:
             if not locks.end_another(self._shared, self._context, _ROLE, self._group):
                 raise
             _log.warning("context %s: ended the session of the worker that was replaced", self._context)
-            self._lock = Lock(self._shared, self._context, _ROLE, group=self._group)
+            try:
+                self._lock = Lock(self._shared, self._context, _ROLE, group=self._group)
+            except RefusedError as faster:  # that one has not heard yet that it was replaced
+                raise NotOurTurn(f"context {self._context!r}: the worker that was replaced was faster") from faster
 
     def _stand_up(self) -> None:
         self.taken.clear()
