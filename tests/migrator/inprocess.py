@@ -16,7 +16,7 @@ from migrator.verify import Verification
 from migrator.verify import verify as verify_both
 from migrator.worker.worker import ContextWorker
 from tests.migrator.driving import driver
-from tests.migrator.moving import Bank
+from tests.migrator.moving import Bank, patient
 from tests.waiting import PATIENCE_S
 
 
@@ -32,7 +32,7 @@ def project(folder: Path, pair: Databases, name: str, *tables: str, copy_by: str
     declared = path.read_text()
     for table in tables:
         declared = declared.replace(f'name = "{table}"', f'name = "{table}"\ncopy_by = "{copy_by}"')
-    path.write_text(f"{declared}\n[options]\n{options}\n")
+    path.write_text(f"{declared}\n[options]\n{patient(options)}\n")
     return made
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ INDEXES_SQL = """
 CREATE INDEX entry_account ON bank.entry (account);
 ALTER TABLE bank.entry ADD CONSTRAINT entry_account_fkey FOREIGN KEY (account) REFERENCES bank.account;
 """
+#: The usual limits of a switch are those of a machine that does nothing else.
+PATIENT = {"max_lag_s": 60, "switch_deadline_ms": 8_000, "write_block_budget_ms": 8_000}
 REVISION = '''
 from alembic import op
 
@@ -48,6 +51,12 @@ down_revision = {down}
 def upgrade() -> None:
     op.execute("""{statements}""")
 '''
+
+
+def patient(options: str) -> str:
+    """The options, with limits of a switch that a busy machine keeps where they give none."""
+    given = tomllib.loads(options)
+    return "\n".join([options, *(f"{name} = {value}" for name, value in PATIENT.items() if name not in given)])
 
 
 @dataclass
@@ -68,7 +77,7 @@ class Bank:
         versions.mkdir(parents=True)
         (folder / "contexts" / "bank" / "context.toml").write_text(
             'name = "bank"\n[service]\nurl = "${BANK_URL}"\n[[tables]]\nname = "bank.account"\n'
-            f'[[tables]]\nname = "bank.entry"\n[options]\n{options}\n'
+            f'[[tables]]\nname = "bank.entry"\n[options]\n{patient(options)}\n'
         )
         (versions / "0001_tables.py").write_text(
             REVISION.format(revision="0001_tables", down="None", statements=TABLES_SQL)

@@ -24,7 +24,7 @@ from tests.migrator.payments import Payments, assert_whole
 from tests.waiting import wait_until
 
 _numbers = itertools.count(1)
-OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 2000"
+OPTIONS = "batch_age_ms = 20\nswitch_deadline_ms = 5000"
 
 
 @pytest.fixture(scope="module")
@@ -134,4 +134,4 @@ def _target_dies_undecided(
 def _assert_worker_is_known(bank: Bank) -> None:
     """Its lock went with the crashed server: without it a second worker could start, and ``verify`` refuses."""
     with bank.both.shared.connect("test") as conn:
-        wait_until(lambda: locks.is_held(conn, bank.name, "worker"), bank.worker_log, 15.0)
+        wait_until(lambda: locks.is_held(conn, bank.name, "worker"), bank.worker_log)

@@ -27,7 +27,7 @@ from tests.migrator.moving import Bank, WorkerProcess
 from tests.migrator.payments import the_open_side
 from tests.waiting import wait_until
 
-OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 1500\nlock_timeout_ms = 100\nhold_patience_s = 3"
+OPTIONS = "max_lag_s = 60\nbatch_age_ms = 20\nswitch_deadline_ms = 3000\nlock_timeout_ms = 100\nhold_patience_s = 3"
 
 
 @dataclass
@@ -199,7 +199,7 @@ def test_doctor_after_the_point_of_no_return(moving: Moving) -> None:
 
 
 def _await_fence(bank: Bank, driver: Running) -> None:
-    wait_until(lambda: _journal(bank) == ["way_back_prepared"], lambda: str(driver.end(None)), 20.0)
+    wait_until(lambda: _journal(bank) == ["way_back_prepared"], lambda: str(driver.end(None)))
 
 
 def _journal(bank: Bank) -> list[str]:
