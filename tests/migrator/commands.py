@@ -86,12 +86,14 @@ def run_killed_at(bank: Bank, point: str, *arguments: str) -> None:
 
 
 def _main(line: list[str], environment: dict[str, str], output: Path) -> None:
+    from contexts import killpoints
     from migrator.cli import main
 
     for name, number in (("out", 1), ("err", 2)):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT), number)
     os.environ.pop("CARVEOUT_KILL_AT", None)
     os.environ.update(environment)
+    killpoints.read_environment()
     sys.argv = ["carveout", *line]
     try:
         main()
