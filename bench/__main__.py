@@ -19,6 +19,7 @@ _JOBS: dict[str, Callable[[Rig, argparse.Namespace], Comparison]] = {
     "apply-large": lambda bench, args: apply.large(bench, args.rows or 500_000, args.changes, args.rounds),
     "gate": lambda bench, args: gate.contest(bench, args.transactions or 40_000, args.rounds),
     "dual": lambda bench, args: dual.contest(bench, args.transactions or 3_000, args.rounds),
+    "dual-durable": lambda bench, args: dual.durable(bench, args.transactions or 500, args.rounds),
     "dual-far": lambda bench, args: dual.far(bench, args.transactions or 500, args.rounds),
     "diff": lambda bench, args: diff.contest(bench, args.rows or 2_000_000, 0, args.rounds),
     "verify-cost": lambda bench, args: verify.contest(

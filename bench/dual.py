@@ -50,6 +50,15 @@ def far(bench: Rig, transactions: int, rounds: int) -> Comparison:
         return _contest(bench, transactions, rounds, ends, f"{DISTANCE_MS} ms from the servers, one way")
 
 
+def durable(bench: Rig, transactions: int, rounds: int) -> Comparison:
+    """Beside servers that flush what they commit or prepare, as those in production do: how often counts too."""
+    for server in (bench.source, bench.target):
+        server.stop()
+        server.settings = {**server.settings, "fsync": "on"}
+        server.start()
+    return _contest(bench, transactions, rounds, bench.ends, "beside the servers, which flush")
+
+
 def _contest(bench: Rig, transactions: int, rounds: int, ends: Ends, where: str) -> Comparison:
     setting = f"one client {where}, {transactions} transactions of an update and an insert"
     job = Comparison("dual write", transactions, setting)

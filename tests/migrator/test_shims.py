@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from sqlalchemy import Engine, NullPool, QueuePool, text
+from sqlalchemy import Engine, NullPool, QueuePool, event, text
 from sqlalchemy import exc as sa
 from sqlalchemy.orm import Session
 
@@ -293,6 +293,43 @@ def test_a_forked_process_leaves_the_connections_of_its_parent_alone(monkeypatch
     assert links.take() is made[1]
     links.close()
     made[0].close.assert_not_called()
+
+
+def test_an_engine_with_other_options_passes_the_gate_too(
+    switchable: Switchable, engines: Callable[..., Engine]
+) -> None:
+    engine = (
+        engines(switchable.both)
+        .execution_options(isolation_level="SERIALIZABLE")
+        .execution_options(stream_results=True)
+    )
+    assert where(engine) == switchable.name(Side.SHARED)
+    with engine.begin(), switchable.both.shared.connect("test") as other:
+        held = other.execute("SELECT count(*) FROM pg_locks WHERE relation = 'carveout.gate_bank'::regclass")
+        assert held.fetchone() == (1,)
+    switchable.tell(*Side, open_side=Side.SERVICE)
+    assert where(engine) == switchable.name(Side.SERVICE)
+
+
+def test_a_connection_that_somebody_else_has_made_is_refused(
+    switchable: Switchable, engines: Callable[..., Engine]
+) -> None:
+    """Nobody knows which side it leads to."""
+    engine = engines(switchable.both)
+    event.listen(engine, "do_connect", lambda *_: psycopg.connect(switchable.both.service.url))
+    with pytest.raises(NotGated, match="made past it"), engine.begin():
+        pass
+
+
+def test_the_events_of_the_application_are_its_own(switchable: Switchable, engines: Callable[..., Engine]) -> None:
+    """And so is what connects: it may give a password that has just been made."""
+    engine, heard = engines(switchable.both), []
+    event.listen(engine, "begin", lambda _: heard.append("begin"))
+    event.listen(engine, "commit", lambda _: heard.append("commit"))
+    event.listen(engine, "do_connect", lambda _dialect, _record, _args, named: named.update(application_name="till"))
+    with engine.begin() as conn:
+        assert conn.execute(text("SHOW application_name")).scalar_one() == "till"
+    assert heard == ["begin", "commit"]
 
 
 def test_sqlalchemy_refuses_what_cannot_hold_the_gate(switchable: Switchable, engines: Callable[..., Engine]) -> None:
