@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 from contexts.errors import RefusedError
 from contexts.killpoints import kill_point
 from contexts.names import TableName
-from migrator.shims.engine import ENTERED, as_sqlalchemys
+from migrator.shims.engine import as_sqlalchemys, entered
 from migrator.shims.gate import Mode
 from migrator.shims.link import Link, closed_on_failure
 from migrator.shims.lockstep import Prepared, commit_all
@@ -113,7 +113,7 @@ class Spanning:
         """What is written on the shared side goes to the service sides of the contexts that are in lockstep."""
         if shared is None or None not in self.connections:
             return
-        told: Routes = self.connections[None].info[ENTERED]
+        told: Routes = entered(self.connections[None])
         for context, route in sorted(told.items()):
             if route.mode is Mode.LOCKSTEP:
                 yield partial(self._places.lockstep[context].ship, shared)

@@ -25,8 +25,6 @@ from migrator.shims.link import Driver, Link
 from migrator.shims.lockstep import Lockstep, commit_all
 
 _SIDE = "carveout_side"
-#: What the gate said to a connection's transaction, in its ``info``.
-ENTERED = "carveout_entered"
 #: What :class:`GatedConnection` takes part in.
 _TAKEN = ("_begin_impl", "_commit_impl", "_begin_twophase_impl")
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+psycopg(?:_async)?://")
@@ -72,6 +70,9 @@ class Gate(Protocol):
     def attempts(self, pause: Callable[[float], object]) -> Iterator[Side]:
         """The side to begin on, again after every :meth:`enter` that did not pass."""
 
+    def idle(self) -> object | None:
+        """What :meth:`enter` would say on the shared side, where it need not ask for a moment."""
+
     def enter(self, link: Link, side: Side) -> object | None:
         """Pass it; None: roll back, and begin again."""
 
@@ -102,26 +103,30 @@ class Entrance:
         self._driver.link(raw).known[_SIDE] = side
         return raw
 
-    def begin(self, connection: Connection) -> None:
-        """Pass the gate with the transaction that begins.
+    def begin(self, connection: Connection) -> object:
+        """Pass the gate with the transaction that begins; returns what was said there.
 
         :raises GateClosed: the wait limit is over.
         :raises sqlalchemy.exc.OperationalError: a server cannot be reached.
         """
+        pooled = connection.connection
+        raw: Any = pooled.dbapi_connection
+        on_shared = pooled.info.get(_SIDE) is self._gate.believed is Side.SHARED
+        if on_shared and not raw.autocommit and (idle := self._gate.idle()) is not None:
+            return idle
         try:
-            if self._enter(connection):  # most do at once
-                return
             for _ in self._gate.attempts(self._driver.pause):
                 # The pool may still hold connections to the other side: each is met here once, and closed.
                 while self._side(connection.connection) is not self._gate.believed:
                     _exchange(connection)
-                if self._enter(connection):
-                    return
+                if (entered := self._enter(connection)) is not None:
+                    return entered
         except psycopg.OperationalError as error:
             raise exc.OperationalError("pass the gate", None, error) from error
+        raise AssertionError("attempts end with an error only")
 
     def commit(self, connection: Connection) -> None:
-        """Do what must be done before the commit that follows."""
+        """Do what must be done in lockstep before the commit that follows."""
 
     def begin_twophase(self) -> None:
         """Refuse: ``PREPARE TRANSACTION`` outlives its session, and would stop every switch."""
@@ -135,27 +140,25 @@ class Entrance:
             pooled.info[_SIDE] = side
         return side  # type: ignore[no-any-return]
 
-    def _enter(self, connection: Connection) -> bool:
-        """Whether the transaction is on the open side."""
+    def _enter(self, connection: Connection) -> object | None:
+        """What the gate says, or None: the transaction is not on the open side."""
         pooled = connection.connection
-        if (side := self._side(pooled)) is not self._gate.believed:
-            return False
         raw: Any = pooled.dbapi_connection
         if raw.autocommit:
             raise self.refused("in AUTOCOMMIT no statement would hold it", "use another isolation level")
         try:
-            entered = pooled.info[ENTERED] = self._gate.enter(self._driver.link(raw), side)
+            entered = self._gate.enter(self._driver.link(raw), self._side(pooled))
         except psycopg.OperationalError:
             if not raw.closed:
                 raise
             _exchange(connection)  # it broke while it was idle; nothing was begun yet, so another one may try
-            return False
+            return None
         except CarveoutError:
             raw.rollback()
             raise
         if entered is None:
             raw.rollback()
-        return entered is not None
+        return entered
 
     def refused(self, why: str, instead: str) -> NotGated:
         """The error of a transaction that cannot pass."""
@@ -172,17 +175,26 @@ class GatedConnection(Connection):
     """
 
     entrance: Entrance
+    #: What the gate said to the transaction.
+    entered: object = None
 
     def _begin_impl(self, transaction: RootTransaction) -> None:
-        self.entrance.begin(self)
+        self.entered = self.entrance.begin(self)
         Connection._begin_impl(self, transaction)
 
     def _commit_impl(self) -> None:
-        self.entrance.commit(self)
+        if self.entered is Mode.LOCKSTEP:
+            self.entrance.commit(self)
         Connection._commit_impl(self)
 
     def _begin_twophase_impl(self, transaction: TwoPhaseTransaction) -> None:
         self.entrance.begin_twophase()
+
+
+def entered(connection: Connection) -> Any:
+    """What the gate said to the transaction of a connection."""
+    assert isinstance(connection, GatedConnection)
+    return connection.entered
 
 
 class Passing(Entrance):
@@ -205,8 +217,6 @@ class Passing(Entrance):
         :raises sqlalchemy.exc.DBAPIError: a server refused; nothing is on either side.
         :raises LockstepRefused: the service side did not take it; nothing is on either side.
         """
-        if connection.info.get(ENTERED) is not Mode.LOCKSTEP:
-            return
         raw: Any = connection.connection.dbapi_connection
         with as_sqlalchemys("commit both sides"):
             commit_all([partial(self._lockstep.ship, self._driver.link(raw))], raw.commit)

@@ -84,6 +84,10 @@ class Gatekeeper:
                     raise closed(self.context, self._wait_limit_s, "no side has let the transaction in")
                 pause(PAUSE_S)
 
+    def idle(self) -> Mode | None:
+        """How a transaction on the shared side is written without asking: no gate was there a moment ago."""
+        return Mode.SINGLE if time.monotonic() < self._absent_until else None
+
     def enter(self, link: Link, side: Side) -> Mode | None:
         """Pass the gate as the first thing that a transaction does.
 
@@ -92,8 +96,8 @@ class Gatekeeper:
             :meth:`attempts`.
         :raises GateClosed: the limit is over; the transaction must be rolled back.
         """
-        if side is Side.SHARED and time.monotonic() < self._absent_until:
-            return Mode.SINGLE
+        if side is Side.SHARED and (idle := self.idle()):
+            return idle
         try:
             rows = self._question.ask(link)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:

@@ -96,6 +96,7 @@ class SharedGates:
     def __init__(self, contexts: Sequence[str], wait_limit_s: float) -> None:
         self.context = ", ".join(contexts)
         self._absent_until = dict.fromkeys(contexts, 0.0)
+        self._unprepared = {context: Route() for context in contexts}
         self._wait_limit_s = wait_limit_s
         self._question = lru_cache(partial(Question, wait_limit_s=wait_limit_s))
 
@@ -108,17 +109,21 @@ class SharedGates:
             yield Side.SHARED
         raise closed(self.context, self._wait_limit_s, "gates came and went")
 
+    def idle(self) -> Routes | None:
+        """The routes without asking: no gate was there a moment ago."""
+        return self._unprepared if time.monotonic() < min(self._absent_until.values(), default=0.0) else None
+
     def enter(self, link: Link, _side: Side) -> Routes | None:
         """Pass them; returns the route of each context, or None: roll back, and begin again.
 
         :raises GateClosed: the limit is over.
         """
-        unprepared = {context: Route() for context in self._absent_until}
-        present = [context for context, until in self._absent_until.items() if time.monotonic() >= until]
+        now = time.monotonic()
+        present = [context for context, until in self._absent_until.items() if now >= until]
         if not present:
-            return unprepared
+            return self._unprepared
         try:
-            return unprepared | routes(self._question(tuple(present)).ask(link))
+            return self._unprepared | routes(self._question(tuple(present)).ask(link))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
             raise closed(self.context, self._wait_limit_s, "a switch has kept a gate closed") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
@@ -145,6 +150,9 @@ class ServiceGate:
         for _ in range(HOPS):
             yield Side.SERVICE
         raise closed(self.context, self._wait_limit_s, "no connection stayed")
+
+    def idle(self) -> None:
+        """Never: it is asked each time."""
 
     def enter(self, link: Link, side: Side) -> Mode:
         """Pass it.

@@ -13,7 +13,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from contexts.names import Side, TableName
 from migrator.shims.across import Across, CutRefused, Spanning
-from migrator.shims.engine import ENTERED
+from migrator.shims.engine import entered
 from migrator.shims.link import Driver
 from migrator.shims.places import Elsewhere, Moving, Place, Places, Routes
 
@@ -105,7 +105,7 @@ class RoutedSession(Session):
             raise
 
     def _is_shared(self, context: str) -> bool:
-        told: Routes = self._connection_at(None).info[ENTERED]
+        told: Routes = entered(self._connection_at(None))
         self._places.believed[context] = told[context].open_side
         return told[context].open_side is Side.SHARED
 
