@@ -7,10 +7,7 @@ failure ends the process, and so rolls back what it had open.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from cdc.children import end_with
 from cdc.copy import failures, ledger, shape, target
 from cdc.copy.model import Moved, Part, Strategy
 from cdc.copy.relay import TICK_S, RelayError, relay
@@ -32,7 +30,6 @@ from contexts.model import TableName
 
 #: How long a process waits for a schema change of the open side to end; nobody waits for the copy's own lock.
 LOCK_TIMEOUT = "5s"
-_PR_SET_PDEATHSIG = 1
 _FAILED = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
 _SQL = sqlfiles.load("cdc.copy", "worker.sql")
 
@@ -123,7 +120,7 @@ Answer = Ready | Carried | Done | Failed
 
 def main(job: Job, pipe: Pipe, parent: int) -> None:
     """The process's whole life."""
-    _end_with(parent)
+    end_with(parent)
     try:
         _serve(job, pipe)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
@@ -263,13 +260,3 @@ def _import_snapshot(source: Connection, snapshot: str, tables: tuple[TableName,
             unchanged=failures.UNCHANGED,
             next_step="nothing: the next cycle takes a new snapshot",
         )
-
-
-def _end_with(parent: int) -> None:
-    """End when the parent does, and on SIGTERM as if interrupted: psycopg then cancels what the server is doing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
