@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cdc import state
 from cdc.apply import Applier, SourceTypes
 from cdc.kafka import connect, topic
 from cdc.kafka.connect import Connect, Names
+from cdc.kafka.parted import PartedSource
 from cdc.kafka.settings import Encoding, lossless
 from cdc.kafka.source import KafkaSource, descriptions
 from cdc.kafka.stack import Stack
@@ -63,6 +64,8 @@ class Ends:
     shared: str
     service: str
     bootstrap: str
+    #: Of the rows.
+    partitions: int = 1
 
 
 def main() -> None:
@@ -71,13 +74,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="rows of the backlog, 5 a transaction (%(default)s)")
     parser.add_argument("--rate", type=int, default=500, help="transactions per second for the latency (%(default)s)")
     parser.add_argument("--seconds", type=int, default=20, help="for so long (%(default)s)")
+    parser.add_argument("--partitions", type=int, default=1, help="partitions of the rows (%(default)s)")
     args = parser.parse_args()
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with _rig() as (stack, ends):
+        ends = replace(ends, partitions=args.partitions)
         _begin(stack, ends)
         changes = _backlog(ends, args.rows)
-        _wait_for_topics(stack, changes)
-        rates = {"kafka-python, consuming and dropping": _in_a_process(_drop, ends, changes)}
+        _wait_for_topics(stack, ends, changes)
+        rates = {}
+        if ends.partitions == 1:
+            rates["kafka-python, consuming and dropping"] = _in_a_process(_drop, ends, changes)
         rates["carveout"] = _in_a_process(_ours, ends, changes)
         _require_equal(ends, Side.SERVICE, "service")
         _latency(ends, args.rate, args.seconds)
@@ -125,8 +132,10 @@ def _begin(stack: Stack, ends: Ends) -> None:
         assert row is not None
         position.create(closed, STREAM, Position(row[0], row[1], NAMES.slot, lsn))
     api = Connect(stack.connect_url)
-    ours = connect.config(NAMES, shared, placeholder=PLACEHOLDER)
+    ours = connect.config(NAMES, shared, placeholder=PLACEHOLDER, partitions=ends.partitions)
     topic.make(ends.bootstrap, NAMES.topic)
+    if ends.partitions > 1:
+        topic.make(ends.bootstrap, NAMES.rows, partitions=ends.partitions)
     connect.apply(api, NAMES, ours)
     connect.apply(api, _named(SINK_SOURCE), _plain_source(ours))
     topic.make(ends.bootstrap, f"{SINK_SOURCE}.app.moves")
@@ -164,15 +173,13 @@ def _backlog(ends: Ends, rows: int) -> int:
     return rows
 
 
-def _wait_for_topics(stack: Stack, changes: int) -> None:
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer: Any = KafkaConsumer(bootstrap_servers=stack.bootstrap)
+def _wait_for_topics(stack: Stack, ends: Ends, changes: int) -> None:
+    wanted = {NAMES.topic: changes * 2 // 5, f"{SINK_SOURCE}.app.moves": changes}
     # Ours has the begin and the end of each transaction of five, too.
-    for name, records in ((NAMES.topic, changes * 7 // 5), (f"{SINK_SOURCE}.app.moves", changes)):
-        partition = TopicPartition(name, 0)
-        _wait(lambda p=partition, n=records: consumer.end_offsets([p])[p] >= n, f"{name} holds the backlog")  # type: ignore[misc]
-    consumer.close()
+    rows = NAMES.rows if ends.partitions > 1 else NAMES.topic
+    wanted[rows] = wanted.get(rows, 0) + changes
+    for name, records in wanted.items():
+        _wait(lambda t=name, n=records: sum(topic.written(stack.bootstrap, t)) >= n, f"{name} holds the backlog")  # type: ignore[misc]
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
@@ -200,7 +207,8 @@ def _timed(work: Callable[[Ends, int], tuple[int, float]], ends: Ends, changes: 
 
     cpu = time.process_time()
     rows, seconds = work(ends, changes)
-    used = time.process_time() - cpu
+    children = os.times()
+    used = time.process_time() - cpu + children.children_user + children.children_system
     results.put((seconds, used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, rows))
 
 
@@ -234,7 +242,12 @@ def _stream(ends: Ends, signals: Signals) -> Iterator[Stream]:
     with closing(
         Applier(service, STREAM, [TABLE], Options(), owner=uuid.uuid4(), source=SourceTypes(service, has_tables=False))
     ) as applier:
-        source = KafkaSource(ends.bootstrap, NAMES.topic, describe, encoding, applier.position, open_side=shared)
+        where, at = (ends.bootstrap, NAMES.topic), applier.position
+        source: KafkaSource
+        if ends.partitions == 1:
+            source = KafkaSource(*where, describe, encoding, at, open_side=shared)
+        else:
+            source = PartedSource(*where, NAMES.rows, ends.partitions, describe, encoding, at, open_side=shared)
         with closing(source):
             yield Stream(
                 source, applier, context=STREAM.context, open_=shared, closed=service, options=Options(),
