@@ -144,6 +144,8 @@ class Transaction:
     bytes: int
     #: Source-specific position once this transaction is applied (a Kafka offset); 0 where the LSN says all.
     ordinal: int = 0
+    #: The same in each further partition, where the rows come in several.
+    parts: tuple[int, ...] = ()
     #: The changes in another form, to be taken instead of ``changes``; None where there is a logical message among
     #: them, or the source has no such form.
     packed: Callable[[], Packed] | None = None
@@ -162,6 +164,7 @@ class Idle:
     lsn: int
     #: As in :class:`Transaction`: stored together with ``lsn``.
     ordinal: int = 0
+    parts: tuple[int, ...] = ()
 
 
 Event = Transaction | Idle

@@ -58,6 +58,8 @@ class Kafka(BaseModel):
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")] = "carveout"
     #: Of the topics; -1 takes the cluster's default.
     replication_factor: Annotated[int, Field(ge=-1)] = -1
+    #: Partitions of the rows. With more than one they are in a topic of their own, beside the ordered one.
+    partitions: Annotated[int, Field(ge=1, le=64)] = 1
     #: kafka-python's own options for security: ``security_protocol``, ``sasl_mechanism``, ``ssl_cafile`` and so on.
     client: dict[str, Setting] = {}
     #: Settings that every connector gets in addition; those that would lose something are refused.

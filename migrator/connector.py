@@ -55,10 +55,11 @@ def _problems(link: Link, context: str) -> Iterator[str]:
         if placeholder := link.placeholder():  # none before the stream has begun
             wanted = cluster.config(link.stream, link.open_, placeholder)
             yield from (f"connector {names.connector}: {one}" for one in foreign(config, wanted))
-    try:
-        topic.check(cluster.bootstrap, names.topic, options=cluster.options)
-    except RefusedError as error:
-        yield error.message
+    for name, count in cluster.topics(link.stream).items():
+        try:
+            topic.check(cluster.bootstrap, name, partitions=count, options=cluster.options)
+        except RefusedError as error:
+            yield error.message
 
 
 def health(run: Run, migration: Migration) -> dict[str, Any] | None:

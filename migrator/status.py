@@ -190,6 +190,9 @@ def _connector_lines(carried: dict[str, Any] | None) -> list[str]:
     if carried["lag_records"] is not None:
         size = carried["lag_bytes_estimated"]
         shown.append(f"  topic: {carried['lag_records']} records to apply" + (f", ~{size} bytes" if size else ""))
+    if parts := carried.get("partitions"):
+        lags = ", ".join(str(one["lag_records"]) for one in parts)
+        shown.append(f"  rows: {len(parts)} partitions, with {lags} records to apply; transactions are applied whole")
     if carried["slot_lag_bytes"] is not None:
         shown.append(f"  slot: keeps {carried['slot_lag_bytes']} bytes of log until the connector confirms them")
     return shown + [f"  NOT TOLD: {why}" for why in carried["unanswered"]]

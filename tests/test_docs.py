@@ -13,7 +13,7 @@ import pytest
 
 from migrator.cli import cli
 from migrator.cli.reference import NOTES, commands, reference
-from migrator.worker.metrics import GAUGES, KAFKA_GAUGES, OUTBOX_GAUGES
+from migrator.worker.metrics import GAUGES, KAFKA_GAUGES, OUTBOX_GAUGES, PARTITION_LAG
 from tests.test_repo import PACKAGES, ROOT, package_files
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,6 +70,7 @@ def test_the_metrics_page_has_every_metric() -> None:
         *GAUGES,
         *KAFKA_GAUGES,
         *OUTBOX_GAUGES,
+        PARTITION_LAG[0],
         "carveout_state",
         "carveout_worker_age_seconds",
     }

@@ -182,10 +182,11 @@ class Applier:
                 self._audit.passed(marker)
                 self._wants_values = True  # whoever waits for it is told in the same transaction
 
-    def commit(self, ordinal: int | None = None) -> int:
+    def commit(self, ordinal: int | None = None, parts: tuple[int, ...] = ()) -> int:
         """Commit the batch with its markers and the position, and return the durable end LSN.
 
         :param ordinal: the source's sub-position, where it has one.
+        :param parts: its sub-positions in further partitions, where it has those.
         :raises Fenced: another worker has taken the stream over; nothing was committed.
         :raises CarveoutError: as for :meth:`apply`.
         """
@@ -201,14 +202,14 @@ class Applier:
             markers.store(self._conn, self._stream.context, batch.markers)
             if any(marker.kind == markers.FENCE for marker in batch.markers):
                 self._writer.recent.store(self._conn, self._stream.context)
-            self._advance(self._reached(batch, ordinal))
+            self._advance(self._reached(batch, ordinal, parts))
         self.markers = batch.markers
         self._writer.committed()
         if self._watch:
             self._watch.committed()
         return self.position.end_lsn
 
-    def commit_ahead(self, ordinal: int | None = None) -> None:
+    def commit_ahead(self, ordinal: int | None = None, parts: tuple[int, ...] = ()) -> None:
         """Begin to commit the batch: the next one can be applied meanwhile, and :meth:`settle` tells the outcome.
 
         It is :meth:`commit` itself where something waits for the outcome or looks at the changes. What was begun
@@ -216,10 +217,10 @@ class Applier:
         """
         self.settle()
         if self._wants_values or not self._batch.transactions:
-            self.commit(ordinal)
+            self.commit(ordinal, parts)
             return
         with self._all_or_nothing():
-            to = self._reached(self._batch, ordinal)
+            to = self._reached(self._batch, ordinal, parts)
             self._collector.flush_ahead()
             self._ahead.start(partial(self._finish, to))
         self._flight, self._batch = to, Batch(to.end_lsn)
@@ -233,11 +234,11 @@ class Applier:
             self.markers = []
         return self.position.end_lsn
 
-    def idle(self, lsn: int, ordinal: int | None = None) -> int | None:
+    def idle(self, lsn: int, ordinal: int | None = None, parts: tuple[int, ...] = ()) -> int | None:
         """Move the position on where nothing is open, so that the slot does not hold the log back.
 
         :param lsn: nothing that ended at or before it is still to come.
-        :param ordinal: as for :meth:`commit`.
+        :param ordinal: as for :meth:`commit`, and so ``parts``.
         :returns: the durable LSN, or None where something is open or the last move was a moment ago.
         """
         if self._batch.transactions or self.is_writing:
@@ -250,7 +251,8 @@ class Applier:
         self._idled_s = now
         with self._all_or_nothing():
             self._advance(replace(
-                self.position, end_lsn=lsn, ordinal=self.position.ordinal if ordinal is None else ordinal
+                self.position, end_lsn=lsn, ordinal=self.position.ordinal if ordinal is None else ordinal,
+                parts=parts or self.position.parts,
             ))  # fmt: skip
         return lsn
 
@@ -272,11 +274,11 @@ class Applier:
         if self._watch:
             self._watch.close()
 
-    def _reached(self, batch: Batch, ordinal: int | None) -> Position:
+    def _reached(self, batch: Batch, ordinal: int | None, parts: tuple[int, ...]) -> Position:
         """The position once ``batch`` is committed."""
         return replace(
             self.position, end_lsn=batch.end_lsn, source_time=batch.source_time,
-            ordinal=self.position.ordinal if ordinal is None else ordinal,
+            ordinal=self.position.ordinal if ordinal is None else ordinal, parts=parts or self.position.parts,
         )  # fmt: skip
 
     def _advance(self, to: Position) -> None:
@@ -293,7 +295,7 @@ class Applier:
         self._writer.committed()
 
     def _store(self, to: Position) -> None:
-        position.advance(self._conn, self._stream, self._owner, to.end_lsn, to.source_time, to.ordinal)
+        position.advance(self._conn, self._stream, self._owner, to.end_lsn, to.source_time, to.ordinal, to.parts)
         kill_point("apply.before_commit")
         self._conn.commit()
         kill_point("apply.after_commit")

@@ -33,6 +33,8 @@ class Cluster:
     #: Consumer group of the workers, and the silence after which one is replaced.
     group: str | None = None
     group_session_s: float = 10.0
+    #: Of the rows of a stream.
+    partitions: int = 1
     #: Further options of kafka-python's clients.
     options: Options = field(repr=False, default_factory=dict)
     #: Further settings of the connector that reads a side.
@@ -63,6 +65,7 @@ class Cluster:
             frozenset(given.plain_arrays),
             given.group,
             given.group_session_s,
+            given.partitions,
             client,
             {side: expand_texts(settings, where=f"{where}.{side}") for side, settings in both.items()},
         )
@@ -73,18 +76,25 @@ class Cluster:
 
     def config(self, stream: StreamId, open_: Database, placeholder: str) -> dict[str, str]:
         """The configuration of the stream's connector, with the context's own settings."""
-        wanted = connect.config(self.names(stream), open_, placeholder=placeholder)
+        wanted = connect.config(self.names(stream), open_, placeholder=placeholder, partitions=self.partitions)
         return {**wanted, **self.settings[open_.side]}
 
-    def make_topic(self, stream: StreamId) -> None:
-        """Make the stream's topic, or check the one that is there.
+    def topics(self, stream: StreamId) -> dict[str, int]:
+        """The topics of a stream, the ordered one first, and how many partitions each has."""
+        names = self.names(stream)
+        return {names.topic: 1} if self.partitions == 1 else {names.topic: 1, names.rows: self.partitions}
+
+    def make_topics(self, stream: StreamId) -> None:
+        """Make the stream's topics, or check those that are there.
 
         :raises RefusedError: a topic of that name could lose or reorder events.
         :raises KafkaUnreachable: no broker answered.
         """
-        topic.make(
-            self.bootstrap, self.names(stream).topic, replication_factor=self.replication_factor, options=self.options
-        )
+        for name, count in self.topics(stream).items():
+            topic.make(
+                self.bootstrap, name, partitions=count, replication_factor=self.replication_factor,
+                options=self.options,
+            )  # fmt: skip
 
     def join(self, stream: StreamId, on_lost: Callable[[], None]) -> Membership:
         """Join the workers' group for a stream; there has to be one.
@@ -98,14 +108,15 @@ class Cluster:
         )  # fmt: skip
 
     def remove(self, stream: StreamId) -> None:
-        """Remove the stream's connector with its offsets, then its topic; nothing to do where they are not there."""
+        """Remove the stream's connector with its offsets, then its topics; nothing to do where they are not there."""
         names = self.names(stream)
         connect.delete(self.connect, names)
-        topic.drop(self.bootstrap, names.topic, options=self.options)
+        for name in (names.topic, names.rows):
+            topic.drop(self.bootstrap, name, options=self.options)
 
     def streams(self) -> list[StreamId]:
         """The streams of the context of which a connector or a topic is left."""
-        pattern = re.compile(rf"{re.escape(self.prefix)}_{re.escape(self.context)}_([0-9]+)")
+        pattern = re.compile(rf"{re.escape(self.prefix)}_{re.escape(self.context)}_([0-9]+)(_rows)?")
         names = [*connect.listed(self.connect), *topic.listed(self.bootstrap, options=self.options)]
         epochs = {int(found[1]) for name in names if (found := pattern.fullmatch(name))}
         return [StreamId(self.context, epoch) for epoch in sorted(epochs)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import secrets
 import time
 import urllib.error
@@ -31,6 +32,7 @@ from contexts.model import TableName
 #: The greatest record: rows can be large, and a record that does not fit stops the connector.
 MAX_RECORD_BYTES = 128 << 20
 _STATUS_POLL_S = 0.1
+_ROUTER = "org.apache.kafka.connect.transforms.RegexRouter"
 
 
 class ConnectUnreachable(DatabaseUnreachable):
@@ -49,6 +51,11 @@ class Names:
     topic: str
     slot: str
     publication: str
+
+    @property
+    def rows(self) -> str:
+        """The topic of the rows, where they come in several partitions: ``topic`` holds everything else then."""
+        return f"{self.topic}_rows"
 
     @classmethod
     def of(cls, stream: StreamId, prefix: str = "carveout") -> Names:
@@ -140,13 +147,15 @@ def remove(conn: Connection, names: Names) -> None:
 
 
 def config(
-    names: Names, database: Database, *, password: str = "", placeholder: str = "", heartbeat_ms: int = 1000
-) -> dict[str, str]:
+    names: Names, database: Database, *, password: str = "", placeholder: str = "", heartbeat_ms: int = 1000,
+    partitions: int = 1,
+) -> dict[str, str]:  # fmt: skip
     """The configuration of a context's connector: one topic with one partition holds all, in commit order.
 
     :param password: goes in as it is: give a reference to one of the worker's config providers
         (``${file:/etc/...:password}``), since Connect keeps and shows the configuration. Empty: the URL's.
     :param placeholder: the one in use, where the connector is there already.
+    :param partitions: with more than one, the rows go into a topic of their own.
     """
     given = conninfo.conninfo_to_dict(database.url)
     # Without a host our own session takes the socket of this machine, which Connect cannot.
@@ -172,10 +181,7 @@ def config(
         "heartbeat.interval.ms": str(heartbeat_ms),
         "heartbeat.action.query": beat,
         "notification.sink.topic.name": names.topic,
-        "transforms": "one",
-        "transforms.one.type": "org.apache.kafka.connect.transforms.RegexRouter",
-        "transforms.one.regex": ".*",
-        "transforms.one.replacement": names.topic,
+        **_routing(names, partitions),
         "tombstones.on.delete": "false",
         "poll.interval.ms": "20",
         "producer.override.compression.type": "lz4",
@@ -183,6 +189,21 @@ def config(
         # A killed worker's open transaction holds up its successor, which may not read past it, for so long.
         "producer.override.transaction.timeout.ms": "15000",
         "producer.override.buffer.memory": str(2 * MAX_RECORD_BYTES),
+    }
+
+
+def _routing(names: Names, partitions: int) -> dict[str, str]:
+    one = {"transforms.one.type": _ROUTER, "transforms.one.replacement": names.topic}
+    if partitions == 1:
+        return {"transforms": "one", **one, "transforms.one.regex": ".*"}
+    return {
+        "transforms": "rows,one",
+        # Rows are in <prefix>.<schema>.<table>, and nothing else has so many parts.
+        "transforms.rows.type": _ROUTER,
+        "transforms.rows.regex": re.escape(names.topic) + r"\..+\..+",
+        "transforms.rows.replacement": names.rows,
+        **one,
+        "transforms.one.regex": f"(?!{re.escape(names.rows)}$).*",
     }
 
 

@@ -25,6 +25,16 @@ _TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One partition of the rows."""
+
+    partition: int
+    #: The offset up to which all rows are applied, as the position row has it.
+    applied_to: int
+    lag_records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """One look; None where it was not told."""
 
@@ -34,12 +44,14 @@ class Health:
     tasks: tuple[str, ...] = ()
     #: What its task failed with, without values.
     error: str = ""
-    #: Records of the topic that are not applied, with Kafka's own marks of transactions.
+    #: Records that are not applied, with Kafka's own marks of transactions; of all partitions, where there are several.
     lag_records: int | None = None
-    #: The same in bytes, from the mean size of a record in the topic.
+    #: The same in bytes, from the mean size of a record in each partition.
     lag_bytes_estimated: int | None = None
-    #: Size of the topic on one broker.
+    #: Size of the topics on one broker each.
     topic_bytes: int | None = None
+    #: The partitions of the rows, where there are several.
+    partitions: tuple[Part, ...] = ()
     #: Log that the open side keeps until the connector has confirmed it.
     slot_lag_bytes: int | None = None
     #: Who did not answer, and why.
@@ -57,7 +69,11 @@ class Health:
 
     def to_json(self) -> dict[str, Any]:
         """As ``status --json`` and the worker's report hold it."""
-        lists = {"tasks": list(self.tasks), "unanswered": list(self.unanswered)}
+        lists = {
+            "tasks": list(self.tasks),
+            "partitions": [asdict(one) for one in self.partitions],
+            "unanswered": list(self.unanswered),
+        }
         return {**asdict(self), **lists, "running": self.is_running, "failed": self.has_failed}
 
 
@@ -84,12 +100,23 @@ def _of_connect(link: Link) -> dict[str, Any]:
 def _of_topic(link: Link) -> dict[str, Any]:
     with link.closed.connect("connector") as conn:
         at = position.read(conn, link.stream)
-    options = {**link.cluster.options, "bootstrap_timeout_ms": int(_TIMEOUT_S * 1000)}
-    size = topic.size(link.cluster.bootstrap, link.names.topic, options=options)
-    lag = max(0, size.end - at.ordinal) if at else None
-    mean = None if size.bytes is None else size.bytes / max(1, size.end - size.first)
-    estimated = round(lag * mean) if lag is not None and mean is not None else None
-    return {"lag_records": lag, "lag_bytes_estimated": estimated, "topic_bytes": size.bytes}
+    cluster = link.cluster
+    options = {**cluster.options, "bootstrap_timeout_ms": int(_TIMEOUT_S * 1000)}
+    sizes = [
+        size for name in cluster.topics(link.stream) for size in topic.sizes(cluster.bootstrap, name, options=options)
+    ]
+    held = None if any(size.bytes is None for size in sizes) else sum(size.bytes or 0 for size in sizes)
+    if at is None:
+        return {"topic_bytes": held}
+    applied = (at.ordinal, *(at.parts or (0,) * (len(sizes) - 1)))
+    lags = [max(0, size.end - offset) for size, offset in zip(sizes, applied, strict=False)]
+    estimated = None if held is None else round(sum(map(_lag_bytes, sizes, lags)))
+    parts = tuple(Part(n, *pair) for n, pair in enumerate(zip(applied[1:], lags[1:], strict=False)))
+    return {"lag_records": sum(lags), "lag_bytes_estimated": estimated, "topic_bytes": held, "partitions": parts}
+
+
+def _lag_bytes(size: topic.Size, lag: int) -> float:
+    return lag * (size.bytes or 0) / max(1, size.end - size.first)
 
 
 def _of_slot(link: Link) -> dict[str, Any]:

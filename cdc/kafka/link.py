@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cdc.kafka import connect, settings, topic
 from cdc.kafka.cluster import Cluster
+from cdc.kafka.parted import PartedSource
 from cdc.kafka.settings import Encoding
 from cdc.kafka.source import KafkaSource, descriptions
 from cdc.lsn import format_lsn
@@ -122,6 +123,13 @@ class Link:
 
     def reader(self, at: Position) -> KafkaSource:
         """A second source beside the worker's, to look at records: it starts and changes nothing."""
+        if self.cluster.partitions > 1:
+            raise RefusedError(
+                f"context {self.stream.context!r}: the rows come in {self.cluster.partitions} partitions, where no"
+                " record can be looked at or decided about",
+                unchanged="nothing was read or decided",
+                next_step=_BROKEN,
+            )
         config = connect.current(self.cluster.connect, self.names)
         return self._source(at, Encoding.of(config if config is not None else self.wanted()))
 
@@ -147,14 +155,31 @@ class Link:
         self, at: Position, encoding: Encoding, watch: Callable[[], None] = lambda: None,
         send_again: Callable[[int], None] | None = None,
     ) -> KafkaSource:  # fmt: skip
-        cluster = self.cluster
+        cluster, names = self.cluster, self.names
+        self._require_same_count(at)
+        if cluster.partitions > 1:
+            return PartedSource(
+                cluster.bootstrap, names.topic, names.rows, cluster.partitions, self.describe, encoding, at,
+                open_side=self.open_, plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch,
+                send_again=send_again,
+            )  # fmt: skip
         with self.closed.connect("stream") as conn:
             decided = decisions.read(conn, self.stream)
         return KafkaSource(
-            cluster.bootstrap, self.names.topic, self.describe, encoding, at, open_side=self.open_,
+            cluster.bootstrap, names.topic, self.describe, encoding, at, open_side=self.open_,
             plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch, decisions=decided,
             send_again=send_again,
         )  # fmt: skip
+
+    def _require_same_count(self, at: Position) -> None:
+        began = len(at.parts) or 1
+        if at.ordinal and began != self.cluster.partitions:
+            raise RefusedError(
+                f"context {self.stream.context!r}: the stream began with {began} partitions of rows, and [kafka] says"
+                f" {self.cluster.partitions}",
+                unchanged="nothing was read, the position was not moved",
+                next_step=f"partitions = {began} in [kafka] until this stream has ended",
+            )
 
     def prove(self, probe: bytes, timeout_s: float) -> None:
         """Start the connector of a stream that has no position yet, and wait until a message comes out of the topic.
@@ -244,6 +269,7 @@ def require_ours(found: dict[str, str], wanted: dict[str, str]) -> None:
 #: What makes a connector the one of its stream: where it reads, and where all of it goes.
 OURS = ("database.hostname", "database.port", "database.dbname", "slot.name", "publication.name", "topic.prefix",
          "transforms", "transforms.one.type", "transforms.one.regex", "transforms.one.replacement",
+         "transforms.rows.type", "transforms.rows.regex", "transforms.rows.replacement",
          "unavailable.value.placeholder")  # fmt: skip
 
 
@@ -251,9 +277,9 @@ def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     """A sentence for each setting with which a connector reads or writes something else than this stream."""
     return [
         f"{key} is not the one of this stream"
-        + ("" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted[key]})")
+        + ("" if key.startswith("unavailable") else f" ({found.get(key)}, not {wanted.get(key)})")
         for key in OURS
-        if found.get(key) != wanted[key]
+        if found.get(key) != wanted.get(key)
     ]
 
 

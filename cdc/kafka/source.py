@@ -78,7 +78,7 @@ class KafkaSource:
         _refuse_lossy(self._tables, encoding, plain_arrays)
         self._bootstrap, self._open_side, self._watch = bootstrap, open_side, watch
         self._partition = TopicPartition(topic, 0)
-        self._decoder = Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)
+        self._decoder = self._make_decoder(encoding, position)
         self._asking: Connection | None = None
         self._decisions = {decision.ordinal: decision for decision in decisions}
         self._send_again = send_again
@@ -89,7 +89,7 @@ class KafkaSource:
         self._buffer: deque[Any] = deque()
         self._stopped: StreamStopped | None = None
         with naming(bootstrap):
-            self._consumer: Any = _consumer(bootstrap, options or {})
+            self._consumer: Any = open_consumer(bootstrap, options or {})
             try:
                 self._consumer.assign([self._partition])
                 self._start(position)
@@ -148,22 +148,28 @@ class KafkaSource:
         if self._asking is not None:
             self._asking.close()
 
+    def _make_decoder(self, encoding: Encoding, position: Position) -> Decoder:
+        return Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)
+
     def _decode(self) -> Event | None:
         """The first event that the buffered records complete."""
         if self._stopped:
             raise self._stopped
-        while self._buffer:
+        while self._buffer and not self._decoder.is_waiting:
             record = self._buffer.popleft()
             try:
                 event = self._read(record)
             except StreamStopped as error:
-                if isinstance(error, SchemaMismatch) and self._describe() != self._tables:
-                    raise TablesChanged(f"{error.message}; the closed side has been changed since") from error
+                self._require_same_tables(error)
                 self.stopped_at, self._stopped = record, self._at(error, record.offset)
                 raise self._stopped from error
             if event:
                 return event
         return None
+
+    def _require_same_tables(self, error: CarveoutError) -> None:
+        if isinstance(error, SchemaMismatch) and self._describe() != self._tables:
+            raise TablesChanged(f"{error.message}; the closed side has been changed since") from error
 
     def _mend(self) -> None:
         """Where a transaction is broken and did not come again: have it sent again, or stop."""
@@ -269,7 +275,8 @@ def _refuse_lossy(tables: Mapping[TableName, Table], encoding: Encoding, plain_a
         )
 
 
-def _consumer(bootstrap: str, options: Options) -> Any:
+def open_consumer(bootstrap: str, options: Options) -> Any:
+    """A consumer that reads what is committed, from where it is told to."""
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(

@@ -29,7 +29,7 @@ class KafkaUnreachable(DatabaseUnreachable):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a topic holds."""
+    """How much a partition holds."""
 
     #: Offsets of the oldest record and behind the newest committed one.
     first: int
@@ -69,7 +69,9 @@ def naming(bootstrap: str) -> Iterator[None]:
         ) from error
 
 
-def make(bootstrap: str, topic: str, *, replication_factor: int = -1, options: Options | None = None) -> None:
+def make(
+    bootstrap: str, topic: str, *, partitions: int = 1, replication_factor: int = -1, options: Options | None = None
+) -> None:
     """Make the topic, or check the one that is there.
 
     :param replication_factor: -1 takes the cluster's default.
@@ -80,11 +82,11 @@ def make(bootstrap: str, topic: str, *, replication_factor: int = -1, options: O
     from kafka.errors import TopicAlreadyExistsError
 
     with _admin(bootstrap, options or {}) as admin:
-        wanted = {"num_partitions": 1, "replication_factor": replication_factor, "configs": dict(CONFIG)}
+        wanted = {"num_partitions": partitions, "replication_factor": replication_factor, "configs": dict(CONFIG)}
         try:
             admin.create_topics({topic: wanted}, wait_for_metadata=True)
         except TopicAlreadyExistsError:
-            _check(admin, topic)
+            _check(admin, topic, partitions)
 
 
 def drop(bootstrap: str, topic: str, *, options: Options | None = None) -> None:
@@ -108,40 +110,53 @@ def listed(bootstrap: str, *, options: Options | None = None) -> list[str]:
 
 
 def is_empty(bootstrap: str, topic: str, *, options: Options | None = None) -> bool:
-    """Whether nothing was ever written to the topic's one partition."""
-    from kafka import TopicPartition
-
-    with _reader(bootstrap, options or {}) as consumer:
-        partition = TopicPartition(topic, 0)
-        return int(consumer.end_offsets([partition])[partition]) == 0
+    """Whether nothing was ever written to any of the topic's partitions."""
+    return not any(written(bootstrap, topic, options=options))
 
 
-def size(bootstrap: str, topic: str, *, options: Options | None = None) -> Size:
-    """How much the topic's one partition holds.
+def written(bootstrap: str, topic: str, *, options: Options | None = None) -> tuple[int, ...]:
+    """The offset behind the last record in each partition, whether or not its Kafka transaction is committed."""
+    from kafka import IsolationLevel
+    from kafka.admin import OffsetSpec
+
+    with _admin(bootstrap, options or {}) as admin:
+        return _offsets(admin, topic, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
+
+
+def sizes(bootstrap: str, topic: str, *, options: Options | None = None) -> tuple[Size, ...]:
+    """How much each partition of the topic holds.
 
     :raises KafkaUnreachable: no broker answered, or there is no such topic.
     """
-    from kafka import IsolationLevel, TopicPartition
+    from kafka import IsolationLevel
     from kafka.admin import OffsetSpec
 
-    partition = TopicPartition(topic, 0)
     with _admin(bootstrap, options or {}) as admin:
-        first, end = (
-            int(admin.list_partition_offsets({partition: spec}, IsolationLevel.READ_COMMITTED)[partition].offset)
-            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
-        )
-        return Size(first, end, _bytes(admin, topic))
+        firsts = _offsets(admin, topic, OffsetSpec.EARLIEST, IsolationLevel.READ_COMMITTED)
+        ends = _offsets(admin, topic, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
+        held = _bytes(admin, topic)
+        return tuple(Size(first, end, held.get(n)) for n, (first, end) in enumerate(zip(firsts, ends, strict=True)))
 
 
-def _bytes(admin: Any, topic: str) -> int | None:
-    sizes = [
-        one["partition_size"]
-        for broker in admin.describe_log_dirs([topic])
-        for folder in broker["log_dirs"]
-        for found in folder["topics"]
-        for one in found["partitions"]
-    ]
-    return max(sizes, default=None)
+def _offsets(admin: Any, topic: str, spec: Any, isolation: Any) -> tuple[int, ...]:
+    from kafka import TopicPartition
+    from kafka.errors import UnknownTopicOrPartitionError
+
+    [described] = admin.describe_topics([topic])
+    if not described["partitions"]:
+        raise UnknownTopicOrPartitionError(topic)
+    wanted = {TopicPartition(topic, number): spec for number in range(len(described["partitions"]))}
+    found = admin.list_partition_offsets(wanted, isolation)
+    return tuple(int(found[partition].offset) for partition in wanted)
+
+
+def _bytes(admin: Any, topic: str) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for broker in admin.describe_log_dirs([topic]):
+        for one in (one for folder in broker["log_dirs"] for found in folder["topics"] for one in found["partitions"]):
+            number = one["partition_index"]
+            sizes[number] = max(one["partition_size"], sizes.get(number, 0))
+    return sizes
 
 
 def holds_message(
@@ -185,21 +200,22 @@ def _reader(bootstrap: str, options: Options) -> Iterator[Any]:
             consumer.close()
 
 
-def check(bootstrap: str, topic: str, *, options: Options | None = None) -> None:
+def check(bootstrap: str, topic: str, *, partitions: int = 1, options: Options | None = None) -> None:
     """Refuse a topic that could lose or reorder events.
 
-    :raises RefusedError: more than one partition, compacted, or with a retention that ends.
+    :raises RefusedError: another number of partitions, compacted, or with a retention that ends.
     """
     with _admin(bootstrap, options or {}) as admin:
-        _check(admin, topic)
+        _check(admin, topic, partitions)
 
 
-def _check(admin: Any, topic: str) -> None:
+def _check(admin: Any, topic: str, partitions: int) -> None:
     from kafka.admin import ConfigResource
 
     [described] = admin.describe_topics([topic])
-    if (count := len(described["partitions"])) != 1:
-        raise _refused(topic, f"it has {count} partitions, and only one keeps the commit order")
+    if (count := len(described["partitions"])) != partitions:
+        why = "only one keeps the commit order" if partitions == 1 else f"[kafka] says {partitions}"
+        raise _refused(topic, f"it has {count} partitions, and {why}")
     given = admin.describe_configs([ConfigResource("topic", topic)], config_filter="all")["topic"][topic]
     for name in ("cleanup.policy", "retention.ms", "retention.bytes"):
         value = given[name]["value"] if isinstance(given[name], dict) else given[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdc.lsn import format_lsn, parse_lsn
@@ -36,6 +37,8 @@ class Position:
     ordinal: int = 0
     #: Commit time of the last applied transaction, None before the first.
     source_time: dt.datetime | None = None
+    #: Offset of the next record in each partition of the rows; empty where there is only one, and before the first.
+    parts: tuple[int, ...] = ()
 
 
 def create(conn: Connection, stream: StreamId, position: Position) -> None:
@@ -54,11 +57,11 @@ def create(conn: Connection, stream: StreamId, position: Position) -> None:
 def read(conn: Connection, stream: StreamId) -> Position | None:
     """The stored position, or None where the stream has none."""
     row = conn.execute(
-        "SELECT system_identifier, timeline, slot, end_lsn::text, ordinal, source_time FROM carveout.position"
+        "SELECT system_identifier, timeline, slot, end_lsn::text, ordinal, source_time, parts FROM carveout.position"
         " WHERE context = %s AND epoch = %s",
         (stream.context, stream.epoch),
     ).fetchone()
-    return Position(row[0], row[1], row[2], parse_lsn(row[3]), row[4], row[5]) if row else None
+    return Position(row[0], row[1], row[2], parse_lsn(row[3]), row[4], row[5], tuple(row[6])) if row else None
 
 
 def end_former(conn: Connection, context: str) -> None:
@@ -100,16 +103,16 @@ def take(conn: Connection, stream: StreamId, owner: uuid.UUID) -> Position:
 
 def advance(
     conn: Connection, stream: StreamId, owner: uuid.UUID, end_lsn: int, source_time: dt.datetime | None,
-    ordinal: int = 0,
+    ordinal: int = 0, parts: Sequence[int] = (),
 ) -> None:  # fmt: skip
     """Move the position on; call it in the transaction that writes the rows.
 
     :raises Fenced: another worker owns the stream; the caller's transaction must be rolled back.
     """
     moved = conn.execute(
-        "UPDATE carveout.position SET end_lsn = %s, ordinal = %s, updated_at = clock_timestamp(),"
+        "UPDATE carveout.position SET end_lsn = %s, ordinal = %s, parts = %s::bigint[], updated_at = clock_timestamp(),"
         " source_time = coalesce(%s, source_time) WHERE context = %s AND epoch = %s AND owner = %s",
-        (format_lsn(end_lsn), ordinal, source_time, stream.context, stream.epoch, owner),
+        (format_lsn(end_lsn), ordinal, list(parts), source_time, stream.context, stream.epoch, owner),
     )
     if moved.rowcount != 1:
         raise Fenced(

@@ -50,7 +50,8 @@ class Stream:
         self._next: Event | None = None  # read ahead past a barrier, to be applied after it
         self._held: list[HeldBarrier] = []
         self._asked_idle = 0.0
-        self._ordinal: int | None = None  # the source's sub-position of what is applied
+        self._ordinal: int | None = None  # the source's sub-positions of what is applied
+        self._parts: tuple[int, ...] = ()
         self._rows = 0
         self._transactions = 0
         self._committing = 0, 0.0  # rows of the last commit, and when it was begun
@@ -115,12 +116,12 @@ class Stream:
             case Idle(lsn=lsn):
                 if not self._applier.pending:
                     self._settle()
-                    if (durable := self._applier.idle(lsn, event.ordinal or None)) is not None:
+                    if (durable := self._applier.idle(lsn, event.ordinal or None, event.parts)) is not None:
                         self._source.acknowledge(durable)
                     self._report(behind_s=0.0)
             case Transaction():
                 self._apply(event)
-                self._ordinal = event.ordinal
+                self._ordinal, self._parts = event.ordinal, event.parts
                 self._rows += event.size
                 self._transactions += 1
 
@@ -167,7 +168,7 @@ class Stream:
         if not self._applier.pending:
             return
         self._committing = self._applier.pending.rows, time.monotonic()
-        self._applier.commit_ahead(self._ordinal)
+        self._applier.commit_ahead(self._ordinal, self._parts)
         if not self._applier.is_writing:
             self._committed()
 

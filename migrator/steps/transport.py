@@ -29,7 +29,7 @@ class Topic:
         from cdc.kafka.cluster import Cluster
 
         cluster, stream = Cluster.of(run.context), run.migration().stream
-        run.executor.act(None, f"make topic {cluster.names(stream).topic}", partial(_make_empty, run, stream))
+        run.executor.act(None, f"make topic {', '.join(cluster.topics(stream))}", partial(_make_empty, run, stream))
 
     def undo(self, run: Run) -> None:
         """Remove every connector and topic of the context."""
@@ -69,7 +69,8 @@ def make_way_back(run: Run, stream: StreamId, side: Side, probe: str) -> None:
         return
     link = link_of(run, stream, side)
     name = link.names.connector
-    run.executor.act(None, f"make topic {name}", partial(_make_empty, run, stream))
+    topics = ", ".join(link.cluster.topics(stream))
+    run.executor.act(None, f"make topic {topics}", partial(_make_empty, run, stream))
     run.executor.act(
         None,
         f"start connector {name} on the {side} side and wait for the probe",
@@ -89,9 +90,10 @@ def _make_empty(run: Run, stream: StreamId) -> None:
     from cdc.kafka.cluster import Cluster
 
     cluster = Cluster.of(run.context)
-    cluster.make_topic(stream)
-    name = cluster.names(stream).topic
-    if not topic.is_empty(cluster.bootstrap, name, options=cluster.options):
+    cluster.make_topics(stream)
+    for name in cluster.topics(stream):
+        if topic.is_empty(cluster.bootstrap, name, options=cluster.options):
+            continue
         raise RefusedError(
             f"topic {name}: it holds events, of an earlier migration",
             unchanged="no event was read or removed",

@@ -42,6 +42,9 @@ KAFKA_GAUGES = {
     "carveout_topic_bytes": ("connector.topic_bytes", "Size of the topic on one broker"),
 }
 
+#: One number for each partition of the rows.
+PARTITION_LAG = "carveout_partition_lag_records", "Records of a partition of the rows that are not applied"
+
 
 def serve(address: str, project: Project, contexts: Iterable[Context]) -> None:
     """Serve metrics on ``host:port`` (port alone: on loopback) from a daemon thread.
@@ -91,6 +94,11 @@ class _Collector:
                 if report and (value := _reported(report.report, key)) is not None:
                     family.add_metric([name], value)
             yield family
+        lag = GaugeMetricFamily(*PARTITION_LAG, labels=["context", "partition"])
+        for name, (_, report) in reports.items():
+            for one in ((report and report.report.get("connector")) or {}).get("partitions", ()):
+                lag.add_metric([name, str(one["partition"])], float(one["lag_records"]))
+        yield lag
 
     def _read(self, context: Context) -> tuple[State | None, WorkerReport | None]:
         try:

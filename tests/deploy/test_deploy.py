@@ -17,14 +17,14 @@ from ruamel.yaml import YAML
 from cdc.kafka import jars
 from cdc.kafka.stack import CONNECT_JVM, connect_settings
 from migrator.cli import COMMANDS
-from migrator.worker.metrics import GAUGES, KAFKA_GAUGES, OUTBOX_GAUGES
+from migrator.worker.metrics import GAUGES, KAFKA_GAUGES, OUTBOX_GAUGES, PARTITION_LAG
 from tests.test_docs import parse
 from tests.test_repo import ROOT, package_files
 
 DEPLOY = ROOT / "deploy"
 HERE = Path(__file__).parent
 YAMLS = sorted(DEPLOY.rglob("*.yaml"))
-METRICS = {*GAUGES, *KAFKA_GAUGES, *OUTBOX_GAUGES, "carveout_state", "carveout_worker_age_seconds"}
+METRICS = {*GAUGES, *KAFKA_GAUGES, *OUTBOX_GAUGES, PARTITION_LAG[0], "carveout_state", "carveout_worker_age_seconds"}
 #: Kinds of Kubernetes itself; those of Strimzi have no schema that a package brings.
 SCHEMAS = json.loads((HERE / "kubernetes.json").read_text())
 STRIMZI = {"Kafka", "KafkaNodePool", "KafkaUser", "KafkaConnect"}

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from cdc.events import Event, Idle, Transaction
-from cdc.kafka import connect, jars, topic
+from cdc.kafka import connect, jars
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.connect import Connect, Names
 from cdc.kafka.link import Link
+from cdc.kafka.parted import PartedSource
 from cdc.kafka.settings import Encoding
 from cdc.kafka.source import KafkaSource
 from cdc.kafka.stack import Stack
@@ -50,6 +51,8 @@ class Stream:
     stream: StreamId
     sources: list[KafkaSource] = field(default_factory=list)
     start_lsn: int = 0
+    #: Of the rows.
+    partitions: int = 1
 
     @property
     def names(self) -> Names:
@@ -70,14 +73,18 @@ class Stream:
         """Publication, slot and topic."""
         with self.database.connect("test") as conn:
             self.start_lsn = connect.prepare(conn, self.names, sorted(self.tables(conn)))
-        topic.make(self.stack.bootstrap, self.names.topic)
+        self.cluster().make_topics(self.stream)
+
+    def cluster(self) -> Cluster:
+        return Cluster("", self.stack.bootstrap, self.api, "carveout", -1, frozenset(), partitions=self.partitions)
 
     def connector(self, **changes: str) -> None:
         """Start the connector."""
         known = connect.current(self.api, self.names) or {}
         config = connect.config(
-            self.names, self.database, placeholder=known.get("unavailable.value.placeholder", ""), heartbeat_ms=200
-        )
+            self.names, self.database, placeholder=known.get("unavailable.value.placeholder", ""), heartbeat_ms=200,
+            partitions=self.partitions,
+        )  # fmt: skip
         connect.apply(self.api, self.names, {**config, **changes})
 
     def encoding(self) -> Encoding:
@@ -85,8 +92,8 @@ class Stream:
         assert config is not None
         return Encoding.of(config)
 
-    def position(self, end_lsn: int = 0, ordinal: int = 0) -> Position:
-        return Position("1", 1, self.names.slot, end_lsn or self.start_lsn, ordinal)
+    def position(self, end_lsn: int = 0, ordinal: int = 0, parts: tuple[int, ...] = ()) -> Position:
+        return Position("1", 1, self.names.slot, end_lsn or self.start_lsn, ordinal, parts=parts)
 
     def source(
         self, position: Position | None = None, tables: Mapping[TableName, Table] | None = None,
@@ -96,12 +103,19 @@ class Stream:
             with self.database.connect("test") as conn:
                 return tables or self.tables(conn)
 
-        cluster = Cluster("", self.stack.bootstrap, self.api, "carveout", -1, frozenset())
-        again = Link(cluster, self.stream, self.database, self.database, ()).send_again
-        made = KafkaSource(
-            self.stack.bootstrap, self.names.topic, described, self.encoding(), position or self.position(),
-            open_side=self.database, plain_arrays=plain_arrays, send_again=again,
-        )  # fmt: skip
+        again = Link(self.cluster(), self.stream, self.database, self.database, ()).send_again
+        where, at = (self.stack.bootstrap, self.names.topic), position or self.position()
+        made: KafkaSource
+        if self.partitions == 1:
+            made = KafkaSource(
+                *where, described, self.encoding(), at, open_side=self.database, plain_arrays=plain_arrays,
+                send_again=again,
+            )  # fmt: skip
+        else:
+            made = PartedSource(
+                *where, self.names.rows, self.partitions, described, self.encoding(), at, open_side=self.database,
+                plain_arrays=plain_arrays, send_again=again,
+            )  # fmt: skip
         self.sources.append(made)
         return made
 

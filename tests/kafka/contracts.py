@@ -48,19 +48,19 @@ def partitions(conn: Connection) -> dict[TableName, set[TableName]]:
 
 
 def records(bootstrap: str, topic: str) -> list[Record]:
-    """Every committed record of a topic of one partition: key and value."""
+    """Every committed record of a topic, partition by partition: key and value."""
     from kafka import KafkaConsumer, TopicPartition
 
-    partition = TopicPartition(topic, 0)
     consumer: Any = KafkaConsumer(
         bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, isolation_level="read_committed"
     )
     read: list[Record] = []
     try:
-        consumer.assign([partition])
-        consumer.seek_to_beginning(partition)
-        end = consumer.end_offsets([partition])[partition]
-        while consumer.position(partition) < end:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        while any(consumer.position(one) < end for one, end in ends.items()):
             for found in consumer.poll(timeout_ms=500).values():
                 read += ((record.key, record.value) for record in found)
         return read

@@ -71,7 +71,7 @@ def test_a_connector_and_a_topic_that_are_there_already_are_named(case: Case, st
     cluster = Cluster.of(case.context)
     names = cluster.names(STREAM)
     config = cluster.config(STREAM, case.databases.shared, "p" * 30)
-    cluster.make_topic(STREAM)
+    cluster.make_topics(STREAM)
     case.sql(SHARED, f"CREATE PUBLICATION {names.publication} FOR TABLE app.accounts")
     try:
         connect.apply(api(stack), names, {**config, "decimal.handling.mode": "precise"})

@@ -105,11 +105,12 @@ def plain(change: Change) -> object:
             return "message", prefix, content
 
 
-@pytest.mark.parametrize("major", [16, 15, 18])
+@pytest.mark.parametrize(("major", "partitions"), [(16, 1), (15, 1), (18, 1), (16, 4)])
 def test_every_change_is_what_pgoutput_says(
-    major: int, new_stream: NewStream, new_database: Callable[[int, Side], Database], tmp_path: Path
+    major: int, partitions: int, new_stream: NewStream, new_database: Callable[[int, Side], Database], tmp_path: Path
 ) -> None:
     stream = new_stream(major)
+    stream.partitions = partitions
     role = f"odd_{stream.names.slot}"
     with stream.database.connect("test") as conn:
         conn.execute(ODD_ROLE.format(role).encode())
@@ -136,7 +137,8 @@ def test_every_change_is_what_pgoutput_says(
     with stream.database.connect("test") as conn:
         contract = contracts.contract_of(conn, stream.tables(conn), stream.encoding(), arrays)
         judge = contracts.Judge.of(conn, contract)
-    judge.judge(contracts.records(stream.stack.bootstrap, stream.names.topic))
+    for topic in stream.cluster().topics(stream.stream):
+        judge.judge(contracts.records(stream.stack.bootstrap, topic))
     assert judge.seen.keys() >= {"app.numbers", "app.toast", "app.part", "transaction", "message", "notification"}
 
 

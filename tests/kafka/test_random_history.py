@@ -26,6 +26,7 @@ from cdc.apply import Applier, SourceTypes
 from cdc.kafka import connect, topic
 from cdc.kafka.connect import Names
 from cdc.kafka.decoder import refusals
+from cdc.kafka.parted import PartedSource
 from cdc.kafka.settings import Encoding, lossless
 from cdc.kafka.source import KafkaSource, descriptions
 from cdc.kafka.stack import Stack
@@ -78,6 +79,8 @@ class Play:
     extensions: str = ""
     #: Random ones, where nobody asks for more.
     histories: int = 8
+    #: Of the rows.
+    partitions: int = 1
 
     @property
     def accepted(self) -> list[Shape]:
@@ -98,6 +101,8 @@ class Play:
 
 ALL = Play("h", (16, 18, 16), (*SHAPES, every_type.EVERY, every_type.EVERY_FULL, every_type.EVERY_DOMAIN),
            ("every", "every_full", "every_domain"))  # fmt: skip
+#: The same, with the rows in several partitions.
+PARTED = replace(ALL, name="hp", partitions=4, histories=3)
 #: The only servers here that bring extensions.
 EXTENDED = Play("hx", (15, 15, 15), (BY_NAME["plain"], every_type.EVERY_EXTENDED), ("plain", "every_extended"),
                 every_type.EXTENSIONS, histories=2)  # fmt: skip
@@ -144,7 +149,7 @@ def databases(servers: Any) -> Iterator[Callable[[int, Side], Database]]:
     yield from new_databases(servers)
 
 
-@pytest.fixture(scope="module", params=[ALL, EXTENDED], ids=lambda play: play.name)
+@pytest.fixture(scope="module", params=[ALL, PARTED, EXTENDED], ids=lambda play: play.name)
 def sides(
     request: pytest.FixtureRequest, databases: Callable[[int, Side], Database], stack: Stack, tmp_path_factory: Any
 ) -> Iterator[Sides]:
@@ -208,7 +213,10 @@ def started(
         with targets[name].connect("test") as closed:
             position.create(closed, play.stream, found[name])
     topic.make(stack.bootstrap, names.topic)
-    connect.apply(api(stack), names, connect.config(names, shared, placeholder=ENCODING.placeholder))
+    if play.partitions > 1:
+        topic.make(stack.bootstrap, names.rows, partitions=play.partitions)
+    config = connect.config(names, shared, placeholder=ENCODING.placeholder, partitions=play.partitions)
+    connect.apply(api(stack), names, config)
     return found
 
 
@@ -217,9 +225,12 @@ def from_kafka(stack: Stack, play: Play, shared: Database, closed: Database, at:
         with closed.connect("test") as one, shared.connect("test") as other:
             return descriptions(described(one, play), described(other, play))
 
-    return KafkaSource(
-        stack.bootstrap, play.names.topic, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN
-    )  # fmt: skip
+    where = stack.bootstrap, play.names.topic
+    if play.partitions == 1:
+        return KafkaSource(*where, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN)
+    return PartedSource(
+        *where, play.names.rows, play.partitions, describe, ENCODING, at, open_side=shared, plain_arrays=PLAIN
+    )
 
 
 def directly(play: Play, shared: Database, at: Position, spool: Path) -> Source:
@@ -281,7 +292,9 @@ def keeps_the_contract(sides: Sides, stack: Stack) -> None:
     tables = described(sides.shared, sides.play)
     contract = contracts.contract_of(sides.shared, tables, ENCODING, PLAIN)
     judge = contracts.Judge.of(sides.shared, contract)
-    judge.judge(contracts.records(stack.bootstrap, sides.play.names.topic))
+    names = sides.play.names
+    for one in (names.topic,) if sides.play.partitions == 1 else (names.topic, names.rows):
+        judge.judge(contracts.records(stack.bootstrap, one))
     assert {f"{SCHEMA}.{name}" for name in sides.play.covered} < judge.seen.keys()
 
 

@@ -66,7 +66,11 @@ class TableDecoder:
     def moved(self, left: RowEvent, came: RowEvent) -> Update:
         """A changed key: Debezium sends the old row's delete, then the new row."""
         old = self.delete(left)
-        return Update(self.relation, self._new(came, may_be_unchanged=not self.full), old.old, old.old_is_full)
+        return Update(self.relation, self.arrived(came), old.old, old.old_is_full)
+
+    def arrived(self, came: RowEvent) -> Row:
+        """The new row of a changed key."""
+        return self._new(came, may_be_unchanged=not self.full)
 
     def delete(self, event: RowEvent) -> Delete:
         """A deleted row; without FULL only the key's columns mean anything."""

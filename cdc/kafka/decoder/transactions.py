@@ -98,6 +98,11 @@ class Decoder:
         return self._open is None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether no record may be given to it now."""
+        return False
+
+    @property
     def is_broken(self) -> bool:
         """Whether the connector was restarted inside a transaction, which has not come again yet."""
         return self._broken is not None
@@ -142,7 +147,7 @@ class Decoder:
             return  # nothing of Debezium's: no transaction counts it
         match event:
             case Boundary():
-                raise _stopped(f"a record that begins or ends transaction {event.xid} cannot be left out")
+                raise stopped(f"a record that begins or ends transaction {event.xid} cannot be left out")
             case RowEvent() | TruncateEvent() | MessageEvent() if event.place is not None:
                 if inside := self._enter(event):
                     inside.left = None
@@ -162,7 +167,7 @@ class Decoder:
         inside.before = max(inside.before, inside.lsns, key=len)
         inside.breaks += 1
         if inside.breaks > _MOST_BREAKS:
-            raise _stopped(f"transaction {inside.xid} came {inside.breaks} times, and never whole")
+            raise stopped(f"transaction {inside.xid} came {inside.breaks} times, and never whole")
         self._open, self._broken = None, inside
 
     def _begin(self, event: Boundary) -> None:
@@ -181,10 +186,10 @@ class Decoder:
             log.info("the end of transaction %d was sent again by a connector that went on there", event.xid)
             return None
         if done is None or done.xid != event.xid:
-            raise _stopped(f"the end of transaction {event.xid} came without its beginning")
+            raise stopped(f"the end of transaction {event.xid} came without its beginning")
         differs = done.count != event.count or done.left is not None
         if differs and not done.before:
-            raise _stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
+            raise stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
         # Cut: its count is that of the rows that were sent before, whatever was left out since.
         if done.is_cut or differs or done.count < len(done.before):
             self._break(done)
@@ -194,7 +199,7 @@ class Decoder:
             log.info("transaction %d was sent again and is dropped", event.xid)
             return None
         if known and not done.knew_before:
-            raise _stopped(f"the connector began without its place before transaction {event.xid}")
+            raise stopped(f"the connector began without its place before transaction {event.xid}")
         self.end_lsn = event.lsn
         if done.only_heartbeats:
             return Idle(event.lsn, ordinal)
@@ -212,16 +217,16 @@ class Decoder:
             self._break(inside)
             return None
         if place is None or inside is None or place.xid != inside.xid:
-            raise _stopped(f"an event of transaction {event.source.xid} came outside of it")
+            raise stopped(f"an event of transaction {event.source.xid} came outside of it")
         inside.count += 1
         if place.total_order != inside.count:
-            raise _stopped(f"transaction {place.xid}: event {place.total_order} came where {inside.count} was due")
+            raise stopped(f"transaction {place.xid}: event {place.total_order} came where {inside.count} was due")
         if inside.count <= len(inside.before) and inside.before[inside.count - 1] != event.source.lsn:
             self._break(inside)  # it goes on where it was broken off, and does not begin again
             return None
         inside.lsns.append(event.source.lsn)
         if inside.left is not None and not (isinstance(event, RowEvent) and event.key_came):
-            raise _stopped(f"transaction {place.xid}: a changed key came without its new row")
+            raise stopped(f"transaction {place.xid}: a changed key came without its new row")
         if inside.count == 1:
             inside.knew_before = event.source.last_commit is not None
         inside.run, inside.time_us = event.run or inside.run, event.source.time_us
@@ -290,7 +295,7 @@ class Decoder:
 def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Change:
     if event.key_came:
         if left is None or left.source.table != event.source.table:
-            raise _stopped(f"table {event.source.table}: the new row of a changed key came without the old one")
+            raise stopped(f"table {event.source.table}: the new row of a changed key came without the old one")
         return table.moved(left, event)
     match event.op:
         case "c":
@@ -301,5 +306,6 @@ def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Chan
             return table.delete(event)
 
 
-def _stopped(what: str) -> Undecodable:
+def stopped(what: str) -> Undecodable:
+    """What came does not fit together: nothing of the transaction is applied."""
     return Undecodable(what, unchanged="the transaction was not applied", next_step=_REPAIR)

@@ -1,4 +1,4 @@
-"""Kafka answers, and the topic of the stream is not there yet, or keeps everything in order (source kafka)."""
+"""Kafka answers, and the stream's topics are not there yet, or keep everything in order (source kafka)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ def check(environment: Environment) -> Iterator[Finding]:
     if environment.context.source != "kafka":
         return
     cluster = Cluster.of(environment.context)
-    name = cluster.names(migrations.read(environment.shared, environment.context.name).stream).topic
-    if name not in topic.listed(cluster.bootstrap, options=cluster.options):
-        return
+    stream = migrations.read(environment.shared, environment.context.name).stream
+    there = topic.listed(cluster.bootstrap, options=cluster.options)
+    for name, count in cluster.topics(stream).items():
+        if name in there:
+            yield from _check(environment, cluster, name, count)
+
+
+def _check(environment: Environment, cluster: Cluster, name: str, count: int) -> Iterator[Finding]:
     try:
-        topic.check(cluster.bootstrap, name, options=cluster.options)
+        topic.check(cluster.bootstrap, name, partitions=count, options=cluster.options)
     except RefusedError as error:
         yield blocker(None, f"topic {name}", error.message, error.next_step)
     if not environment.started and not topic.is_empty(cluster.bootstrap, name, options=cluster.options):
