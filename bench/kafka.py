@@ -1,7 +1,8 @@
 """``python -m bench.kafka``: the stream through Kafka against Debezium's JDBC sink and the bare client.
 
 One Kafka, one Connect, two servers. The same backlog is written once and lies in Kafka, for each in its own form,
-before anybody is timed. Latency is commit to commit by the servers' own clocks (``track_commit_timestamp``).
+before anybody is timed; contestants take turns, every second round in the opposite order.
+Latency is commit to commit by the servers' own clocks (``track_commit_timestamp``).
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ from contexts.model import Options, Side, TableName
 STREAM = StreamId("bench", 1)
 NAMES = Names.of(STREAM)
 SINK_SOURCE = "jdbc_source"
+SINK = "Debezium JDBC sink"
+DROP = "kafka-python, consuming and dropping"
 TABLE = TableName("app", "moves")
 DDL = (
     "CREATE SCHEMA IF NOT EXISTS app; CREATE TABLE app.moves (id bigint PRIMARY KEY, account int NOT NULL,"
@@ -72,6 +75,7 @@ def main() -> None:
     """Run all parts and print a line for each."""
     parser = argparse.ArgumentParser("bench.kafka", description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000, help="rows of the backlog, 5 a transaction (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed (%(default)s)")
     parser.add_argument("--rate", type=int, default=500, help="transactions per second for the latency (%(default)s)")
     parser.add_argument("--seconds", type=int, default=20, help="for so long (%(default)s)")
     parser.add_argument("--partitions", type=int, default=1, help="partitions of the rows (%(default)s)")
@@ -82,16 +86,27 @@ def main() -> None:
         _begin(stack, ends)
         changes = _backlog(ends, args.rows)
         _wait_for_topics(stack, ends, changes)
-        rates = {}
-        if ends.partitions == 1:
-            rates["kafka-python, consuming and dropping"] = _in_a_process(_drop, ends, changes)
-        rates["carveout"] = _in_a_process(_ours, ends, changes)
-        _require_equal(ends, Side.SERVICE, "service")
+        contestants: dict[str, Callable[[int], float]] = {
+            DROP: lambda _: _in_a_process(_drop, ends, changes),
+            "carveout": lambda _: _applied(ends, changes),
+            SINK: lambda number: _sink(stack, ends, changes, number),
+        }
+        if ends.partitions > 1:
+            del contestants[DROP]
+        rates: dict[str, list[float]] = {name: [] for name in contestants}
+        for number in range(args.rounds):
+            for name in list(contestants)[:: -1 if number % 2 else 1]:
+                rates[name].append(contestants[name](number))
         _latency(ends, args.rate, args.seconds)
-        rates["Debezium JDBC sink"] = _sink(stack, ends, changes)
-        for name, rate in rates.items():
-            print(f"{name:40} {rate:9,.0f} rows/s   {rate / rates['Debezium JDBC sink']:5.1f} x the JDBC sink")
+    _report(rates)
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
+
+
+def _report(rates: dict[str, list[float]]) -> None:
+    sink = statistics.median(rates[SINK])
+    for name, each in rates.items():
+        median, rounds = statistics.median(each), ", ".join(f"{rate:,.0f}" for rate in each)
+        print(f"{name:40} {median:9,.0f} rows/s   {median / sink:5.1f} x the JDBC sink   (rounds: {rounds})")
 
 
 @contextmanager
@@ -131,6 +146,7 @@ def _begin(stack: Stack, ends: Ends) -> None:
         ).fetchone()
         assert row is not None
         position.create(closed, STREAM, Position(row[0], row[1], NAMES.slot, lsn))
+        closed.execute("CREATE TABLE app.at_first AS TABLE carveout.position")
     api = Connect(stack.connect_url)
     ours = connect.config(NAMES, shared, placeholder=PLACEHOLDER, partitions=ends.partitions)
     topic.make(ends.bootstrap, NAMES.topic)
@@ -255,6 +271,15 @@ def _stream(ends: Ends, signals: Signals) -> Iterator[Stream]:
             )  # fmt: skip
 
 
+def _applied(ends: Ends, changes: int) -> float:
+    """Rows per second of ours, from the beginning of the topic."""
+    with _database(ends, Side.SERVICE).connect("bench") as conn:
+        conn.execute("TRUNCATE app.moves, carveout.position; INSERT INTO carveout.position TABLE app.at_first")
+    rate = _in_a_process(_ours, ends, changes)
+    _require_equal(ends, Side.SERVICE, "service")
+    return rate
+
+
 def _ours(ends: Ends, changes: int) -> tuple[int, float]:
     """Rows, and seconds since the stream was open."""
     collect_rarely()  # as the worker's process does
@@ -267,11 +292,13 @@ def _ours(ends: Ends, changes: int) -> tuple[int, float]:
         return changes, time.monotonic() - began
 
 
-def _sink(stack: Stack, ends: Ends, changes: int) -> float:
-    """Rows per second from the first rows that are seen to the last; it reads what the latency run wrote, too."""
-    api, names = Connect(stack.connect_url), _named("jdbc_sink")
+def _sink(stack: Stack, ends: Ends, changes: int, number: int) -> float:
+    """Rows per second from the first rows that are seen to the last."""
+    # Another name is another consumer group: it reads from the beginning.
+    api, names = Connect(stack.connect_url), _named(f"jdbc_sink_{number}")
     login = _database(ends, Side.SERVICE, "sink")
     with login.connect("bench") as conn:
+        conn.execute("TRUNCATE app.moves")
         host, port, user = conn.info.host, conn.info.port, conn.info.user
         connect.apply(api, names, {
             "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector", "tasks.max": "1",
