@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +22,9 @@ RUN_ID: Final = "__debezium.context.runId"
 _SEPARATOR = b',"payload":'
 _SCHEMAS_KEPT = 256
 _JSON = json.JSONDecoder()
-_BEFORE, _AFTER = '{"before":', ',"after":'
+#: One value that begins at a place, and where it ends; ``raw_decode`` is this and a call around it.
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_JSON)["scan_once"]
+_BEFORE, _AFTER, _NEW = '{"before":', ',"after":', '{"before":null,"after":'
 #: All that follows the two images in the event of a row, as Debezium 3.6 writes it; no string in it has an escape.
 _REST = re.compile(
     r',"source":\{"version":"[^"\\]*","connector":"postgresql","name":"[^"\\]*","ts_ms":[0-9]+,"snapshot":null,'
@@ -131,7 +134,7 @@ class Envelopes:
     """Parses records; keeps the schemas that it has seen, so each is parsed once and not per event."""
 
     def __init__(self) -> None:
-        #: By where its payload begins: a schema's bytes, and the fields of its rows.
+        #: By where it ends: the bytes of a schema and what follows it, and the fields of its rows.
         self._schemas: dict[int, tuple[bytes, Fields | None]] = {}
         self._last = 0
 
@@ -161,8 +164,9 @@ class Envelopes:
             while at > 0 and (known := self._known(value, at)) is None:
                 at = value.find(_SEPARATOR, at + 1)
         if known is not None:
-            self._last = len(known[0])
-            return known[1], value[self._last + len(_SEPARATOR) : -1].decode()
+            begin = len(known[0])
+            self._last = begin - len(_SEPARATOR)
+            return known[1], value[begin:-1].decode()
         whole = json.loads(value)
         fields = _row_fields(whole["schema"])
         self._remember(value, fields)
@@ -170,9 +174,7 @@ class Envelopes:
 
     def _known(self, value: bytes, at: int) -> tuple[bytes, Fields | None] | None:
         known = self._schemas.get(at)
-        if known is not None and value.startswith(_SEPARATOR, at) and value.startswith(known[0]):
-            return known
-        return None
+        return known if known is not None and value.startswith(known[0]) else None
 
     def _remember(self, value: bytes, fields: Fields | None) -> None:
         text = value.decode()
@@ -181,26 +183,34 @@ class Envelopes:
         if value.startswith(_SEPARATOR, len(prefix)):
             if len(self._schemas) >= _SCHEMAS_KEPT:
                 self._schemas.clear()
-            self._schemas[len(prefix)] = prefix, fields
+            self._schemas[len(prefix)] = prefix + _SEPARATOR, fields
 
 
 def _row(text: str, fields: Fields | None, headers: Mapping[str, bytes | None], size: int) -> RowEvent | None:
     """The event of a row of which only the images are parsed as JSON; None where it is anything else."""
     if not text.startswith(_BEFORE):
         return None
+    before, end = None, len(_NEW)
     try:
-        before, end = _JSON.raw_decode(text, len(_BEFORE))
-        after, end = _JSON.raw_decode(text, end + len(_AFTER)) if text.startswith(_AFTER, end) else (None, 0)
-    except json.JSONDecodeError:
+        if not text.startswith(_NEW):
+            before, end = _scan(text, len(_BEFORE))
+            end = text.index(_AFTER, end, end + len(_AFTER)) + len(_AFTER)
+        after, end = _scan(text, end)
+    except (StopIteration, ValueError):
         return None
     if (rest := _REST.fullmatch(text, end)) is None:
         return None
     commit, time_us, schema, table, xid, lsn, inside, order, op = rest.groups()
-    source = Source(TableName(schema, table), int(lsn), int(xid), int(commit) if commit else None, int(time_us))
+    source = Source(_table(schema, table), int(lsn), int(xid), int(commit) if commit else None, int(time_us))
     return RowEvent(
         op, source, Place(int(inside), int(order)), before, after, fields, NEW_KEY in headers, OLD_KEY in headers,
         headers.get(RUN_ID) or b"", size,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _table(schema: str, name: str) -> TableName:
+    return TableName(schema, name)
 
 
 def _boundary(text: str) -> Boundary | None:

@@ -283,13 +283,14 @@ class Decoder:
         return Idle(lsn, ordinal)
 
     def _table(self, name: TableName) -> TableDecoder:
-        if name not in self._tables:
+        table = self._tables.get(name)
+        if table is None:
             raise SchemaMismatch(
                 f"table {name} is in the stream and not in the context (a new partition, or a renamed table?)",
                 unchanged="the event was not read and the position was not moved",
                 next_step="give the closed side this table, or take it out of the publication, and start again",
             )
-        return self._tables[name]
+        return table
 
 
 def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Change:
