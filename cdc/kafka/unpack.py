@@ -1,8 +1,8 @@
 """Kafka's record batches taken apart in few steps: kafka-python makes 14 fields of each record, and we need three.
 
 Connection, fetches, checksums, compression and the choice of committed batches stay kafka-python's. What is replaced
-is its loop over the records of one batch, which was a third of a worker's time. It is no public part of
-kafka-python; with a release that has no such loop :func:`speed_up` leaves the consumer as it is.
+is its loop over the records of one batch, which was a third of a worker's time. It is no public part of kafka-python,
+so with a release that was not tested :func:`speed_up` leaves the consumer as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+#: The releases of kafka-python whose inner parts are as we take them.
+TESTED = "3.0."
 _log = logging.getLogger(__name__)
 
 
@@ -25,12 +27,13 @@ class Record(NamedTuple):
 
 def speed_up(consumer: Any) -> None:
     """Have ``consumer`` hand out :class:`Record` instead of its own records."""
-    fetcher: Any = getattr(consumer, "_fetcher", None)
-    stock = getattr(fetcher, "PartitionRecords", None)
-    if not hasattr(stock, "_unpack_records"):
-        _log.warning("this release of kafka-python is not known: reading from Kafka is slower than it could be")
+    import kafka
+
+    if not kafka.__version__.startswith(TESTED):
+        _log.warning("kafka-python %s is not known: reading from Kafka is slower than it could be", kafka.__version__)
         return
-    fetcher.PartitionRecords = _fast(stock)
+    fetcher: Any = consumer._fetcher
+    fetcher.PartitionRecords = _fast(fetcher.PartitionRecords)
 
 
 @functools.cache

@@ -125,7 +125,8 @@ def test_a_batch_that_is_built_wrongly_is_refused_or_read_as_by_the_client(place
         assert read(bytes(data), fast=True) == stock
 
 
-def test_an_unknown_client_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_client_is_left_as_it_is(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka.__version__", "3.1.0")
     consumer = SimpleNamespace(_fetcher=SimpleNamespace(PartitionRecords=object))
     unpack.speed_up(consumer)
     assert consumer._fetcher.PartitionRecords is object
