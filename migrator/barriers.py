@@ -26,7 +26,7 @@ from migrator.lockstep import agreed
 from migrator.lockstep.agreed import HoldOver, NotInLockstep
 from validations.barrier import Barrier, Barriers, Snapshot
 from validations.history.tables import versioned
-from validations.snapshots import Rewritten, enter
+from validations.snapshots import Rewritten, SnapshotGone, enter
 
 #: Beyond the worker's own limit for slot creation: applying up to the barrier, and the way of the answer.
 GRACE_S = 60.0
@@ -75,7 +75,7 @@ class WorkerBarriers:
 
         :raises RefusedError: no worker runs.
         :raises BarrierFailed: running transactions did not end in time, or the worker stopped.
-        :raises SnapshotGone: the worker ended just after its answer.
+        :raises SnapshotGone: the workers ended just after each answer.
         :raises NoAgreement: in lockstep, and transactions stay prepared on the service side.
         :raises InLockstep: the context is in lockstep, and ``hold_s`` was wanted.
         """
@@ -95,7 +95,7 @@ class WorkerBarriers:
                     found = stack.enter_context(agreed.barrier(self._context, self._databases))
                     self._await_versions(found)
                     return found
-            except (NotInLockstep, HoldOver, _Again) as error:
+            except (NotInLockstep, HoldOver, SnapshotGone, _Again) as error:
                 if time.monotonic() > deadline:
                     raise
                 _log.info("%s", error)

@@ -163,7 +163,17 @@ class ContextWorker:
             observers_of(self._context, migration.stream, self._databases, closed), self._converted,
             takes_over=isinstance(seat, InGroup),
         )  # fmt: skip
-        follow(following.opened, self._run_stream)
+        try:
+            follow(following.opened, self._run_stream)
+        except StreamStopped as error:
+            if isinstance(error, Fenced) or self._is_current(migration):
+                raise
+            _log.info("context %s: stream %s is over: %s", self._context.name, migration.stream, error)
+
+    def _is_current(self, migration: Migration) -> bool:
+        """Whether its stream is still the one to follow: a switch ends one and takes its slot and topic away."""
+        with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
+            return migrations.read(conn, self._context.name).stream == migration.stream
 
     def _run_stream(self, stream: Stream) -> None:
         self._control.phase = "streaming"

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,32 +22,42 @@ from tests.migrator import inprocess
 from tests.migrator.commands import run
 from tests.migrator.moving import Bank
 from tests.waiting import wait_until
-from validations.snapshots import SnapshotGone
+from validations.snapshots import exported
 
 
 def test_a_worker_that_ends_after_its_answer(tmp_path: Path, pair: Databases) -> None:
-    """Its sessions have ended, so nobody can import what it exported: tried again, and no error of the program."""
+    """Its sessions have ended, so nobody can import what it exported: whoever works now is asked."""
     bank = Bank.create(tmp_path, pair)
     run(bank, "prepare", "bank", "--skip-check")
-    answerer = threading.Thread(target=_answer_and_end, args=(bank,))
-    with locks.exclusive(bank.both.shared, bank.name, "worker"):
+    gone = {"lsn": 1, "open_snapshot": "00000003-00000002-1", "closed_snapshot": "00000003-00000002-1"}
+    with (
+        locks.exclusive(bank.both.shared, bank.name, "worker"),
+        exported(bank.both.shared, "test") as ours, exported(bank.both.service, "test") as theirs,
+    ):  # fmt: skip
+        there = {"lsn": 2, "open_snapshot": ours.snapshot, "closed_snapshot": theirs.snapshot}
+        answerer = threading.Thread(target=_answer, args=(bank, gone, there))
         answerer.start()
-        with pytest.raises(SnapshotGone) as caught, WorkerBarriers(bank.context, bank.both)():
-            pass
+        with WorkerBarriers(bank.context, bank.both)() as barrier:
+            assert barrier.lsn == 2
         answerer.join()
-    assert caught.value.transient
     with bank.both.shared.connect("test") as conn:
         assert intents.open_intents(conn, bank.name) == []
 
 
-def _answer_and_end(bank: Bank) -> None:
+def _answer(bank: Bank, *answers: dict[str, Any]) -> None:
+    answered: set[int] = set()
     with bank.both.shared.connect("test") as conn:
-        wait_until(lambda: bool(intents.open_intents(conn, bank.name)))
-        (intent,) = intents.open_intents(conn, bank.name)
-        assert intent.kind is Kind.BARRIER
-        gone = {"lsn": 1, "open_snapshot": "00000003-00000002-1", "closed_snapshot": "00000003-00000002-1"}
-        intents.answer(conn, intent, IntentState.ACCEPTED, gone)
-        conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+
+        def new() -> list[intents.Intent]:
+            return [one for one in intents.open_intents(conn, bank.name) if one.id not in answered]
+
+        for answer in answers:
+            wait_until(lambda: bool(new()))
+            (intent,) = new()
+            assert intent.kind is Kind.BARRIER
+            intents.answer(conn, intent, IntentState.ACCEPTED, answer)
+            answered.add(intent.id)
+            conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
 
 
 def test_a_barrier_does_not_hold_up_whoever_closes_the_gate(tmp_path: Path, pair: Databases) -> None:
