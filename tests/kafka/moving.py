@@ -8,7 +8,8 @@ from cdc.kafka import connect, topic
 from cdc.kafka.connect import Connect
 from cdc.kafka.stack import Stack
 from contexts.databases import Databases
-from tests.migrator.moving import Bank
+from tests.migrator.moving import Bank, WorkerProcess
+from tests.waiting import wait_until
 
 
 def kafka_bank(
@@ -37,3 +38,19 @@ def left(stack: Stack, prefix: str) -> list[str]:
     """The connectors and topics whose names begin so."""
     names = [*connect.listed(api(stack)), *topic.listed(stack.bootstrap)]
     return sorted(name for name in names if name.startswith(f"{prefix}_"))
+
+
+def have_stopped(bank: Bank, *workers: WorkerProcess) -> bool:
+    """Whether all workers end before they have applied what is written now."""
+    with bank.both.shared.connect("test") as conn:
+        row = conn.execute("INSERT INTO bank.entry (account, amount) VALUES (1, 0) RETURNING id").fetchone()
+    with bank.both.service.connect("test") as conn:
+
+        def is_applied() -> bool:
+            return conn.execute("SELECT FROM bank.entry WHERE id = %s", row).fetchone() is not None
+
+        def have_ended() -> bool:
+            return all(worker.process.poll() is not None for worker in workers)
+
+        wait_until(lambda: have_ended() or is_applied(), bank.worker_log)
+        return have_ended()

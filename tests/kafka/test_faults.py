@@ -27,7 +27,7 @@ from contexts.embedded import Server, available_majors
 from contexts.errors import CarveoutError
 from contexts.model import Side
 from tests.conftest import need, server_folder
-from tests.kafka.moving import api, kafka_bank
+from tests.kafka.moving import api, have_stopped, kafka_bank
 from tests.migrator.commands import run
 from tests.migrator.moving import Bank, WorkerProcess
 from tests.migrator.payments import Payments, assert_whole
@@ -83,19 +83,6 @@ class Scene:
             )
         return True
 
-    def has_stopped(self) -> bool:
-        """Whether the worker ends before it has applied what is written now."""
-        with self.bank.both.shared.connect("test") as conn:
-            row = conn.execute("INSERT INTO bank.entry (account, amount) VALUES (1, 0) RETURNING id").fetchone()
-        with self.bank.both.service.connect("test") as conn:
-
-            def is_applied() -> bool:
-                return conn.execute("SELECT FROM bank.entry WHERE id = %s", row).fetchone() is not None
-
-            ended = self.worker.process.poll
-            wait_until(lambda: ended() is not None or is_applied(), self.bank.worker_log)
-            return ended() is not None
-
     def many_rows(self) -> None:
         """A transaction of 20,000 single-row statements, begun now and committed soon."""
         with self.bank.both.shared.connect("test") as conn:
@@ -136,7 +123,7 @@ def broker_killed_inside_a_transaction(scene: Scene) -> None:
     scene.many_rows()
     wait_until(lambda: end_offset(scene) > at + 500)
     broker_killed(scene)
-    if scene.has_stopped():
+    if have_stopped(scene.bank, scene.worker):
         # Debezium had told the server that it has the transaction, so it cannot be sent again: as the docs say.
         assert "does not have that transaction any more" in scene.bank.worker_log()
         run(scene.bank, "abort", "bank", "--confirm", "bank")
