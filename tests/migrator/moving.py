@@ -144,7 +144,9 @@ class Bank:
         def streams() -> bool:
             with self.both.shared.connect("test") as conn:
                 row = conn.execute(
-                    "SELECT report ->> 'phase' FROM carveout.worker WHERE seen_at > clock_timestamp() - '3 s'::interval"
+                    "SELECT report ->> 'phase' FROM carveout.worker"
+                    " WHERE context = %s AND seen_at > clock_timestamp() - '3 s'::interval",
+                    (self.name,),
                 ).fetchone()
             return row == ("streaming",) and self.state() in ("streaming", "switched")
 

@@ -62,7 +62,7 @@ def test_the_live_load_breaks_no_rule_invariant_reference_or_version(
         Load(gate.always(shared.url), Ledger(tmp_path / "ledger"), rate=200) as load,
     ):
         for bank in banks:
-            bank.await_state("streaming")
+            bank.await_streaming()
         for _ in range(2):
             before = load.stats.total(Outcome.ACKNOWLEDGED)
             for bank in banks:

@@ -46,7 +46,8 @@ def bank(
     with open_.connect("test", search_path=SCHEMA) as conn:
         conn.execute(sql.SQL(TYPES_SQL + ";".join(BY_NAME[name].statements(closed=False) for name in TABLES)))
     write(open_, "1")
-    return inprocess.project(tmp_path, Databases(open_, closed), "pairs", *(BY_NAME[name].table for name in TABLES))
+    tables = (BY_NAME[name].table for name in TABLES)
+    return inprocess.project(tmp_path, Databases(open_, closed), "pairs", *tables, options="recheck_budget_ms = 5000")
 
 
 def _second(server: Server) -> Database:
