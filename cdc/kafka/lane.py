@@ -10,7 +10,6 @@ import contextlib
 import os
 import queue
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
@@ -20,7 +19,7 @@ from cdc.children import end_with
 from cdc.kafka.decoder.envelope import Envelopes, RowEvent, TruncateEvent
 from cdc.kafka.decoder.parts import RowReader, Sent
 from cdc.kafka.settings import Encoding
-from cdc.kafka.source import open_consumer
+from cdc.kafka.source import open_consumer, record_at
 from cdc.kafka.topic import Options, naming
 from cdc.lsn import format_lsn
 from cdc.worker.garbage import collect_rarely
@@ -29,7 +28,6 @@ from contexts.errors import CarveoutError, StreamStopped
 from contexts.model import TableName
 
 _POLL_MS = 200
-_PROOF_TIMEOUT_S = 30.0
 _RECORDS_PER_POLL = 2_000
 #: Read rows that wait for the pipe, in polls.
 _AHEAD = 8
@@ -137,14 +135,11 @@ class _Lane:
         if not self._job.start:
             reader.seek(self._partition, 0)
             return
-        wanted, deadline = self._job.start - 1, time.monotonic() + _PROOF_TIMEOUT_S
-        reader.seek(self._partition, wanted)
-        while time.monotonic() < deadline:
-            for records in reader.poll(timeout_ms=_POLL_MS, max_records=1).values():
-                if records[0].offset != wanted or not self._is_applied(records[0]):
-                    raise self._cut(f"offset {wanted} is no row that {format_lsn(self._job.end_lsn)} includes")
-                return
-        raise self._cut(f"offset {wanted} could not be read")
+        wanted = self._job.start - 1
+        if (record := record_at(reader, self._partition, wanted)) is None:
+            raise self._cut(f"offset {wanted} could not be read")
+        if record.offset != wanted or not self._is_applied(record):
+            raise self._cut(f"offset {wanted} is no row that {format_lsn(self._job.end_lsn)} includes")
 
     def _is_applied(self, record: Any) -> bool:
         event = Envelopes().parse(record.value, record.headers)

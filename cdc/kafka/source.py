@@ -229,15 +229,11 @@ class KafkaSource:
 
     def _prove(self, position: Position) -> None:
         wanted = position.ordinal - 1
-        self._consumer.seek(self._partition, wanted)
-        deadline = time.monotonic() + _PROOF_TIMEOUT_S
-        while time.monotonic() < deadline:
-            for records in self._consumer.poll(timeout_ms=500, max_records=1).values():
-                lsn = _end(records[0])
-                if records[0].offset != wanted or lsn is None or lsn > position.end_lsn:
-                    raise self._cut(f"offset {wanted} ends nothing that {format_lsn(position.end_lsn)} includes")
-                return
-        raise self._cut(f"offset {wanted} could not be read")
+        if (record := record_at(self._consumer, self._partition, wanted)) is None:
+            raise self._cut(f"offset {wanted} could not be read")
+        lsn = _end(record)
+        if record.offset != wanted or lsn is None or lsn > position.end_lsn:
+            raise self._cut(f"offset {wanted} ends nothing that {format_lsn(position.end_lsn)} includes")
 
     def _cut(self, why: str) -> StreamStopped:
         return StreamStopped(
@@ -287,6 +283,16 @@ def open_consumer(bootstrap: str, options: Options) -> Any:
     )  # fmt: skip
     speed_up(consumer)
     return consumer
+
+
+def record_at(consumer: Any, partition: Any, offset: int) -> Any:
+    """The first record at or behind an offset; None where none comes. The consumer is behind it then."""
+    consumer.seek(partition, offset)
+    deadline = time.monotonic() + _PROOF_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for records in consumer.poll(timeout_ms=500, max_records=1).values():
+            return records[0]
+    return None
 
 
 def _end(record: Any) -> int | None:

@@ -36,13 +36,12 @@ class Question:
             if not CONTEXT_NAME.fullmatch(context):
                 raise ValueError(f"{context!r} is no context name")
         gates = ", ".join(f"carveout.gate_{context}" for context in contexts)
-        asked = _asked(contexts)
+        asked, lock_timeout = _asked(contexts), "set_config('lock_timeout', NULL, true)"
         self._name = f"carveout_{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
         lock = f"LOCK TABLE {gates}{{}} IN ACCESS SHARE MODE{{}};"
         # NULL is the session's own lock_timeout.
-        self._patient = f"SET LOCAL lock_timeout = {int(wait_limit_s * 1000)};{lock.format('', '')}" + asked.replace(
-            " FROM", ", set_config('lock_timeout', NULL, true) FROM", 1
-        )
+        limit = f"SET LOCAL lock_timeout = {int(wait_limit_s * 1000)};"
+        self._patient = limit + lock.format("", "") + _asked(contexts, lock_timeout)
         # The route's own lock too, for which nobody else would limit the wait.
         quick = lock.format(", carveout.route", " NOWAIT")
         self._first = f"{quick}PREPARE {self._name} AS {asked};EXECUTE {self._name}"
@@ -73,10 +72,10 @@ class Question:
             return link.begin(self._patient)
 
 
-def _asked(contexts: Sequence[str]) -> str:
+def _asked(contexts: Sequence[str], *more: str) -> str:
     # A DBAPI cannot bind parameters in several statements at once; the names are checked.
     names = ", ".join(f"'{context}'" for context in contexts)
-    gated = ", ".join(f"set_config('carveout.gated_{context}', 'on', true)" for context in contexts)
+    gated = ", ".join([*(f"set_config('carveout.gated_{context}', 'on', true)" for context in contexts), *more])
     return (
         "SELECT r.context, r.open_side, r.mode,"  # noqa: S608
         f" CASE WHEN r.mode = 'lockstep' THEN carveout.lockstep_begin(r.context)::text END, {gated}"

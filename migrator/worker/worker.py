@@ -102,8 +102,7 @@ class ContextWorker:
 
     def _turn(self, seat: Seat) -> bool:
         """Run what the migration row asks for now, where it is this worker's turn; True when the migration is over."""
-        with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
-            migration = migrations.read(conn, self._context.name)
+        migration = self._migration()
         if migration.state.work is Work.END:
             return True
         if not seat.sit(migration):
@@ -166,14 +165,14 @@ class ContextWorker:
         try:
             follow(following.opened, self._run_stream)
         except StreamStopped as error:
-            if isinstance(error, Fenced) or self._is_current(migration):
+            # A switch ends a stream, and takes its slot and topic away.
+            if isinstance(error, Fenced) or self._migration().stream == migration.stream:
                 raise
             _log.info("context %s: stream %s is over: %s", self._context.name, migration.stream, error)
 
-    def _is_current(self, migration: Migration) -> bool:
-        """Whether its stream is still the one to follow: a switch ends one and takes its slot and topic away."""
+    def _migration(self) -> Migration:
         with self._databases.shared.connect(f"worker/{self._context.name}") as conn:
-            return migrations.read(conn, self._context.name).stream == migration.stream
+            return migrations.read(conn, self._context.name)
 
     def _run_stream(self, stream: Stream) -> None:
         self._control.phase = "streaming"

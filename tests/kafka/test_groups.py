@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,9 @@ class Fleet:
             worker.kill()
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases, stack: Stack) -> Iterator[Fleet]:
-    bank = kafka_bank(
-        tmp_path_factory.mktemp("group"), module_pair, stack, prefix="group",
-        more=f'group = "banks"\ngroup_session_s = {SESSION_S}\n',
-    )  # fmt: skip
-    run(bank, "prepare", "bank", "--skip-check")
+@contextmanager
+def at_work(bank: Bank, stack: Stack) -> Iterator[Fleet]:
+    """Two workers that follow the prepared bank, which pays meanwhile."""
     with Payments(bank) as payments:
         fleet = Fleet(bank, stack, payments)
         try:
@@ -111,6 +108,17 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases, stac
             yield fleet
         finally:
             fleet.end()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases, stack: Stack) -> Iterator[Fleet]:
+    bank = kafka_bank(
+        tmp_path_factory.mktemp("group"), module_pair, stack, prefix="group",
+        more=f'group = "banks"\ngroup_session_s = {SESSION_S}\n',
+    )  # fmt: skip
+    run(bank, "prepare", "bank", "--skip-check")
+    with at_work(bank, stack) as fleet:
+        yield fleet
 
 
 def test_one_works_and_status_says_which(fleet: Fleet) -> None:

@@ -21,9 +21,8 @@ from cdc.state.position import StreamId
 from contexts.databases import Databases
 from contexts.model import Side
 from tests.kafka.moving import api, kafka_bank, left
-from tests.kafka.test_groups import BACK_S, ROUNDS, Fleet, frozen_inside_a_batch, killed, stopped_in_turn
+from tests.kafka.test_groups import BACK_S, ROUNDS, Fleet, at_work, frozen_inside_a_batch, killed, stopped_in_turn
 from tests.migrator.commands import run
-from tests.migrator.payments import Payments
 from tests.waiting import wait_until
 
 PARTITIONS = 4
@@ -38,13 +37,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, module_pair: Databases, stac
     )  # fmt: skip
     run(bank, "prepare", "bank", "--skip-check")
     assert left(stack, "parted") == [NAMES.topic, NAMES.rows]
-    with Payments(bank) as payments:
-        fleet = Fleet(bank, stack, payments)
-        try:
-            fleet.settle()
-            yield fleet
-        finally:
-            fleet.end()
+    with at_work(bank, stack) as fleet:
+        yield fleet
 
 
 def stored(fleet: Fleet) -> tuple[int, ...]:

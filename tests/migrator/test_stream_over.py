@@ -23,13 +23,15 @@ def test_the_worker_goes_on_with_the_stream_of_now(
     turns: list[int] = []
     bank.expand_variables()
     run(bank, "prepare", "bank", "--skip-check")
-    _set(bank, "state = 'streaming'")
+    with pair.shared.connect("test") as conn:
+        conn.execute("UPDATE carveout.migration SET state = 'streaming'")
 
     def follow(_opened: Callable[[], object], _run: object) -> None:
         turns.append(len(turns))
         if len(turns) == 1:
             if is_over:
-                _set(bank, "epoch = epoch + 1")
+                with pair.shared.connect("test") as conn:
+                    conn.execute("UPDATE carveout.migration SET epoch = epoch + 1")
             raise StreamStopped("the topic is not there")
         stop.set()
 
@@ -41,8 +43,3 @@ def test_the_worker_goes_on_with_the_stream_of_now(
         with pytest.raises(StreamStopped):
             working.run()
     assert len(turns) == 1 + is_over
-
-
-def _set(bank: Bank, change: str) -> None:
-    with bank.both.shared.connect("test") as conn:
-        conn.execute(f"UPDATE carveout.migration SET {change} WHERE context = 'bank'")

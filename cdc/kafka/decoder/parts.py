@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from cdc.events import Row
 from cdc.kafka.decoder.envelope import Envelopes, Headers, Nothing, RowEvent, TruncateEvent, Undecodable
-from cdc.kafka.decoder.rows import TableDecoder
+from cdc.kafka.decoder.rows import TableDecoder, of_a_snapshot, unknown
 from cdc.kafka.settings import Encoding
 from contexts.catalog import Table
-from contexts.errors import SchemaMismatch
 from contexts.model import TableName
 
 #: What :attr:`Sent.kind` can be beside ``c``, ``u`` and ``d``: the two halves of a changed key, and a TRUNCATE.
@@ -83,18 +82,11 @@ class RowReader:
             case "d":
                 return _sent(event, offset, LEFT if event.key_left else "d", number, None, table.delete(event).old)
             case _:
-                raise Undecodable(
-                    f"table {event.source.table}: a row of a snapshot, which belongs to no transaction",
-                    next_step="set snapshot.mode=no_data and send no snapshot signals: the copy brings the rows",
-                )
+                raise of_a_snapshot(event.source.table)
 
     def _table(self, name: TableName) -> tuple[int, TableDecoder]:
         if (found := self._tables.get(name)) is None:
-            raise SchemaMismatch(
-                f"table {name} is in the stream and not in the context (a new partition, or a renamed table?)",
-                unchanged="the event was not read and the position was not moved",
-                next_step="give the closed side this table, or take it out of the publication, and start again",
-            )
+            raise unknown(name)
         return found
 
 

@@ -11,10 +11,29 @@ from cdc.kafka.decoder.envelope import RowEvent, Undecodable
 from cdc.kafka.settings import Encoding
 from contexts.catalog import Column, Table
 from contexts.errors import SchemaMismatch
+from contexts.model import TableName
 
 _PARAMETER = "__debezium.source.column."
 _MAX_PRECISION = 1000
 _SERIAL = {"SMALLSERIAL": "INT2", "SERIAL": "INT4", "BIGSERIAL": "INT8"}
+
+
+def unknown(table: TableName) -> SchemaMismatch:
+    """The error for a row of a table that the context does not have."""
+    return SchemaMismatch(
+        f"table {table} is in the stream and not in the context (a new partition, or a renamed table?)",
+        unchanged="the event was not read and the position was not moved",
+        next_step="give the closed side this table, or take it out of the publication, and start again",
+    )
+
+
+def of_a_snapshot(table: TableName) -> Undecodable:
+    """The error for a row that was read, not written."""
+    return Undecodable(
+        f"table {table}: a row of a snapshot, which belongs to no transaction",
+        unchanged="the event was not read",
+        next_step="set snapshot.mode=no_data and send no snapshot signals: the copy brings the rows",
+    )
 
 
 class TableDecoder:

@@ -35,10 +35,9 @@ from cdc.kafka.decoder.envelope import (
     TruncateEvent,
     Undecodable,
 )
-from cdc.kafka.decoder.rows import TableDecoder
+from cdc.kafka.decoder.rows import TableDecoder, of_a_snapshot, unknown
 from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
 from contexts.catalog import Table
-from contexts.errors import SchemaMismatch
 from contexts.model import TableName
 
 log = logging.getLogger(__name__)
@@ -235,11 +234,7 @@ class Decoder:
 
     def _row(self, event: RowEvent) -> None:
         if event.op == "r":
-            raise Undecodable(
-                f"table {event.source.table}: a row of a snapshot, which belongs to no transaction",
-                unchanged="the event was not read",
-                next_step="set snapshot.mode=no_data and send no snapshot signals: the copy brings the rows",
-            )
+            raise of_a_snapshot(event.source.table)
         if (inside := self._enter(event)) is None:
             return
         table = self._table(event.source.table)
@@ -285,11 +280,7 @@ class Decoder:
     def _table(self, name: TableName) -> TableDecoder:
         table = self._tables.get(name)
         if table is None:
-            raise SchemaMismatch(
-                f"table {name} is in the stream and not in the context (a new partition, or a renamed table?)",
-                unchanged="the event was not read and the position was not moved",
-                next_step="give the closed side this table, or take it out of the publication, and start again",
-            )
+            raise unknown(name)
         return table
 
 
