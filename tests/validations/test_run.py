@@ -24,6 +24,7 @@ from tests.validations.support import Sides
 from validations.barrier import Barrier
 from validations.diff.model import DiffOptions, Kind, Progress, Verdict
 from validations.diff.run import diff
+from validations.diff.sessions import Pair
 from validations.snapshots import SnapshotGone
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +115,19 @@ def test_a_stop_ends_a_running_query(sides: Sides) -> None:
     assert waiting.is_set()
     assert (result.verdict, result.finished_at) == (Verdict.INCOMPLETE, None)
     assert (result.tables[0].segments_done, result.tables[0].segments) == (0, 1)
+
+
+def test_a_stop_that_meets_a_statement_between_two_queries(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    # They are too short for a test to stop in: the first one takes its time here.
+    begun = threading.Event()
+
+    def slow(pair: Pair, _allowed: bool) -> None:
+        begun.set()
+        pair.open.execute("SELECT pg_sleep(60)")
+
+    monkeypatch.setattr(Pair, "seqscan", slow)
+    result = sides.diff(should_stop=begun.is_set)
+    assert (result.verdict, result.finished_at, result.tables[0].segments_done) == (Verdict.INCOMPLETE, None, 0)
 
 
 def test_an_old_snapshot_is_given_up_for_a_new_barrier(sides: Sides) -> None:

@@ -187,6 +187,7 @@ class _Crew:
         self._at = at
         self._over = time.monotonic() + job.options.max_snapshot_age_s
         self._leave = threading.Event()
+        self._stopped = False
         self._pairs: list[Pair] = []
 
     def work(self) -> None:
@@ -215,6 +216,7 @@ class _Crew:
                 self._leave.set()
 
     def _stop(self) -> None:
+        self._stopped = True
         self._leave.set()
         for pair in self._pairs:
             pair.stop()
@@ -232,6 +234,8 @@ class _Crew:
             log.info("%s; the next barrier is taken", error)
             self._leave.set()
         except psycopg.Error as error:
+            if self._stopped and isinstance(error, psycopg.errors.QueryCanceled):
+                return  # the stop met a statement between two queries
             raise DiffFailed(
                 f"the diff was interrupted: {error}",
                 unchanged="finished segments are kept",
