@@ -231,9 +231,10 @@ class KafkaSource:
         wanted = position.ordinal - 1
         if (record := record_at(self._consumer, self._partition, wanted)) is None:
             raise self._cut(f"offset {wanted} could not be read")
-        lsn = _end(record)
+        lsn, xid = _end(record)
         if record.offset != wanted or lsn is None or lsn > position.end_lsn:
             raise self._cut(f"offset {wanted} ends nothing that {format_lsn(position.end_lsn)} includes")
+        self._decoder.last_xid = xid
 
     def _cut(self, why: str) -> StreamStopped:
         return StreamStopped(
@@ -295,13 +296,13 @@ def record_at(consumer: Any, partition: Any, offset: int) -> Any:
     return None
 
 
-def _end(record: Any) -> int | None:
-    """The LSN of a record at which a position can stand."""
+def _end(record: Any) -> tuple[int | None, int | None]:
+    """The LSN of a record at which a position can stand, and the transaction that it ends, if any."""
     headers: Headers = record.headers
     match Envelopes().parse(record.value, headers):
-        case Boundary(is_end=True, lsn=lsn):
-            return lsn
+        case Boundary(is_end=True, lsn=lsn, xid=xid):
+            return lsn, xid
         case MessageEvent(source=source, place=None):
-            return source.lsn
+            return source.lsn, None
         case _:
-            return None
+            return None, None

@@ -27,6 +27,7 @@ from contexts.databases import Connection, Database
 from contexts.model import Side, TableName
 from tests.conftest import need
 from tests.kafka import recorded
+from tests.waiting import wait_until
 
 _numbers = itertools.count(1)
 
@@ -86,6 +87,16 @@ class Stream:
             partitions=self.partitions,
         )  # fmt: skip
         connect.apply(self.api, self.names, {**config, **changes})
+
+    def stop(self) -> None:
+        """Stop the connector; its place stays."""
+        self.api.call("PUT", f"/connectors/{self.names.connector}/stop")
+        wait_until(lambda: (found := connect.status(self.api, self.names)) is not None and not found.tasks)
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self.api.call("PUT", f"/connectors/{self.names.connector}/resume")
+        connect.await_running(self.api, self.names)
 
     def encoding(self) -> Encoding:
         config = connect.current(self.api, self.names)

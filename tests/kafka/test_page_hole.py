@@ -16,7 +16,6 @@ from contexts.errors import StreamStopped
 from tests.kafka.conftest import Stream, until_idle
 from tests.kafka.test_end_to_end import now
 from tests.kafka.test_source import ids, write
-from tests.waiting import wait_until
 
 SENT, ROWS = 10, 40
 
@@ -34,11 +33,6 @@ def records(stream: Stream) -> list[Any]:
         found += consumer.poll(timeout_ms=200).get(partition, [])
     consumer.close()
     return found
-
-
-def stop(stream: Stream) -> None:
-    stream.api.call("PUT", f"/connectors/{stream.names.connector}/stop")
-    wait_until(lambda: (found := connect.status(stream.api, stream.names)) is not None and not found.tasks)
 
 
 def copy_in_one_page(stream: Stream) -> tuple[int, int]:
@@ -110,11 +104,11 @@ def test_the_rest_of_a_page_is_not_lost_in_silence(new_stream: Callable[[int], S
     write(stream, 1, 1)
     source = stream.source()
     assert ids(until_idle(source, now(stream))) == [1]
-    stop(stream)
+    stream.stop()
     xid, lsn = copy_in_one_page(stream)
     send_some(stream, xid, lsn)
     set_place_inside(stream, xid, lsn)
-    stream.api.call("PUT", f"/connectors/{stream.names.connector}/resume")
+    stream.resume()
     write(stream, ROWS + 2, ROWS + 2)
     found: list[int] = []
     why = ""

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from cdc.events import Transaction
-from cdc.kafka import connect, parted
+from cdc.kafka import parted
 from cdc.state.position import Position
 from contexts.errors import SchemaMismatch, StreamStopped
 from tests.kafka.conftest import Stream, collect, until_idle
 from tests.kafka.test_end_to_end import now
-from tests.kafka.test_page_hole import stop
 from tests.kafka.test_source import ids, write
 
 NewStream = Callable[[int], Stream]
@@ -54,9 +53,8 @@ def test_rows_in_a_partition_that_was_added_stop_it(stream: Stream) -> None:
     admin: Any = KafkaAdminClient(bootstrap_servers=stream.stack.bootstrap)
     admin.create_partitions({stream.names.rows: 7})
     admin.close()
-    stop(stream)  # started anew it looks at the topic
-    stream.api.call("PUT", f"/connectors/{stream.names.connector}/resume")
-    connect.await_running(stream.api, stream.names)
+    stream.stop()  # started anew it looks at the topic
+    stream.resume()
     write(stream, 6, 60)
     with pytest.raises(StreamStopped, match="it has 7 partitions, and had 2 when the stream began"):
         until_idle(source, now(stream))

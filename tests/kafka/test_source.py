@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from cdc.events import Idle, Insert, Transaction
 from cdc.kafka import connect, topic
+from cdc.kafka.settings import HEARTBEAT_PREFIX
 from cdc.kafka.source import KafkaSource
 from cdc.kafka.stack import Stack
 from cdc.kafka.topic import KafkaUnreachable
@@ -130,6 +132,33 @@ def test_a_connector_that_is_restarted_goes_on_from_its_offset(stream: Stream) -
     connect.apply(stream.api, stream.names, known)
     found = until_idle(stream.source(stream.position(done.end_lsn, done.ordinal)), now(stream))
     assert ids(found) == [4]
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_connector_restarted_right_behind_an_end_says_it_twice(
+    new_stream: NewStream, partitions: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stored its place with END while the transaction counted as open, and ends it at the next message."""
+    stream = new_stream(16)
+    stream.partitions = partitions
+    with stream.owner() as conn:
+        conn.execute("CREATE TABLE app.t (id int PRIMARY KEY, v text)")
+    stream.prepare()
+    stream.connector(**{"heartbeat.interval.ms": "600000"})  # the message below comes first
+    source = stream.source()
+    write(stream, 1, 1)
+    [done] = [e for e in collect(source, lambda found: bool(found)) if isinstance(e, Transaction)]
+    stream.stop()
+    with stream.database.connect("test") as conn:
+        conn.execute("SELECT pg_logical_emit_message(false, %s, '')", [HEARTBEAT_PREFIX])
+    stream.resume()
+    write(stream, 2, 2)
+    again = stream.source(stream.position(done.end_lsn, done.ordinal, done.parts))
+    with caplog.at_level(logging.INFO, "cdc.kafka"):
+        for one in (source, again):
+            assert ids(until_idle(one, now(stream))) == [2]
+            assert "was sent again" in caplog.text
+            caplog.clear()
 
 
 def cut(stream: Stream, before: int) -> None:

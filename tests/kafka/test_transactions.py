@@ -186,6 +186,19 @@ def test_an_end_that_a_started_connector_sends_again_is_passed_over(decoder: Dec
     assert isinstance(record(decoder, boundary("END", 8, 120, 1)), Transaction)
 
 
+def test_an_end_that_is_said_twice_is_no_other_transactions(decoder: Decoder) -> None:
+    """The second one at the position of the message that the started connector sends next."""
+    record(decoder, boundary("BEGIN", 7, 50))
+    record(decoder, event("c", 7, 1, after=row(1)))
+    assert isinstance(record(decoder, boundary("END", 7, 90, 1)), Transaction)
+    record(decoder, STARTED)
+    assert record(decoder, boundary("END", 7, 120, 1)) is None
+    assert decoder.end_lsn == 90
+    assert record(decoder, message(None, 120), 5) == Idle(120, 6)
+    with pytest.raises(Undecodable, match="the end of transaction 8 came without its beginning"):
+        record(decoder, boundary("END", 8, 150, 1))
+
+
 def test_a_connector_that_starts_between_transactions_breaks_nothing(decoder: Decoder) -> None:
     record(decoder, STARTED)
     record(decoder, boundary("BEGIN", 7, 50))

@@ -197,7 +197,8 @@ class MergingDecoder(Decoder):
         assert self._ended is None, "a record came while a transaction was waited for"
         done, self._open = self._open, None
         messages, self._messages = self._messages, {}
-        if event.lsn <= self.end_lsn:
+        if event.lsn <= self.end_lsn or (done is None and event.xid == self.last_xid):
+            self.last_xid = event.xid
             log.info("the end of transaction %d was sent again and is dropped", event.xid)
             return None
         if done is None or done.xid != event.xid:
@@ -207,7 +208,7 @@ class MergingDecoder(Decoder):
             return None
         if event.count < 1 or not all(1 <= n <= event.count for n in messages):
             raise stopped(f"transaction {event.xid} has {event.count} events, and others arrived")
-        self._ended = _Ended(event, ordinal, messages)
+        self._ended, self.last_xid = _Ended(event, ordinal, messages), event.xid
         return self.assemble()
 
     def _begin(self, event: Boundary) -> None:

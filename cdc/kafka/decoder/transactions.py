@@ -12,6 +12,10 @@ between the last rows and an END that came later. Such a
 transaction is given out only once it has come again from its beginning, which the positions of its events prove;
 until then :attr:`Decoder.is_broken`, and everything is passed over.
 
+A connector that was restarted right behind an END still takes that transaction for open, since it stores its place
+with END before it closes it. Where a message outside of transactions comes next, it ends it once more, at the position
+of the message. A transaction ends once, so an END of the one that ended last says nothing.
+
 What stops the stream is a connector that began anew without its stored place: its first events know of no commit before
 them, and what its slot does not send again is missing. Where it sends again what was read, nothing can be missing.
 """
@@ -90,6 +94,8 @@ class Decoder:
         self._is_continued = is_continued
         self._broken: _Open | None = None
         self.end_lsn = end_lsn
+        #: The transaction that ended last, where it is known.
+        self.last_xid: int | None = None
 
     @property
     def is_between(self) -> bool:
@@ -181,7 +187,7 @@ class Decoder:
 
     def _end(self, event: Boundary, ordinal: int) -> Event | None:
         done, self._open = self._open, None
-        if done is None and event.lsn <= self.end_lsn:
+        if done is None and (event.lsn <= self.end_lsn or event.xid == self.last_xid):
             log.info("the end of transaction %d was sent again by a connector that went on there", event.xid)
             return None
         if done is None or done.xid != event.xid:
@@ -194,6 +200,7 @@ class Decoder:
             self._break(done)
             return None
         known, self._is_continued = self._is_continued, True
+        self.last_xid = event.xid
         if event.lsn <= self.end_lsn:
             log.info("transaction %d was sent again and is dropped", event.xid)
             return None
