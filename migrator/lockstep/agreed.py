@@ -121,6 +121,12 @@ def is_held(holder: Connection, context: str) -> bool:
     return bool(row and row[0])
 
 
+def goes_on(holder: Connection, context: str) -> bool:
+    """Whether nothing that was written after lockstep was left can be on the service side yet."""
+    row = holder.execute(_SQL["goes_on"], {"context": context}).fetchone()
+    return bool(row and row[0])
+
+
 def _hold(holder: Connection, context: Context, hold_ms: int) -> None:
     """Wait until nothing is prepared, and keep it so."""
     deadline, pause_s = time.monotonic() + context.options.barrier_timeout_s, _PAUSE_S[0]

@@ -30,3 +30,14 @@ SELECT EXISTS (
     SELECT FROM pg_locks
     WHERE pid = pg_backend_pid() AND relation = %(gate)s::regclass AND mode = 'ShareLock' AND granted
 );
+
+-- name: goes_on
+-- Whether the phase that was announced last has begun here, and no other one since.
+SELECT EXISTS (
+    SELECT FROM carveout.lockstep l
+    JOIN carveout.marker m ON m.context = l.context AND m.id = l.marker
+    WHERE l.context = %(context)s AND NOT EXISTS (
+        SELECT FROM carveout.marker later
+        WHERE later.context = l.context AND later.kind IN ('lockstep', 'lockstep_off') AND later.end_lsn > m.end_lsn
+    )
+);

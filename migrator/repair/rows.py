@@ -75,17 +75,26 @@ def _moved_on(context: str) -> MovedOn:
 
 @dataclass(frozen=True)
 class Held:
-    """In lockstep: the writer's own transaction holds everything still since before the barrier."""
+    """In lockstep: the writer's own transaction holds everything still since before the barrier.
 
-    context: str
+    Unless lockstep was left meanwhile, which whoever has taken over the driver's lock may do: then the applier writes
+    again what is only on the open side. So its position is locked, and the phase is asked for behind that.
+    """
+
+    stream: StreamId
 
     def lock(self, closed: Connection) -> None:
-        """Make sure that it still does.
+        """Make sure that it still does, and that the applier writes nothing before this transaction ends.
 
-        :raises MovedOn: it has ended meanwhile.
+        :raises MovedOn: it has ended, lockstep was left, or the applier is at a long transaction.
         """
-        if not agreed.is_held(closed, self.context):
-            raise _moved_on(self.context)
+        context, known = self.stream.context, (self.stream.context, self.stream.epoch)
+        try:
+            closed.execute(f"{_POSITION} FOR UPDATE", known)
+        except psycopg.errors.LockNotAvailable as error:
+            raise _moved_on(context) from error
+        if not (agreed.is_held(closed, context) and agreed.goes_on(closed, context)):
+            raise _moved_on(context)
 
 
 @contextmanager

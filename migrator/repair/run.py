@@ -178,7 +178,7 @@ class _Job:
             sessions(barrier, _SETTINGS) as pair,
         ):
             if batch := self.log.next(self.repair, min(batch_keys, LOCKSTEP_KEYS)):
-                self._one(pair, closed, rows.Held(self.run.name), batch, barrier.lsn)
+                self._one(pair, closed, rows.Held(self.migration.stream), batch, barrier.lsn)
         tell(self.log.counts(self.repair))
         time.sleep(time.monotonic() - began)
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from cdc.state.position import StreamId
 from contexts.model import Side
 from migrator.continuous.recheck import Rechecked
 from migrator.continuous.rounds import Rounds
 from migrator.control import intents
 from migrator.control.intents import Kind
-from migrator.lockstep import agreed, keeper
+from migrator.lockstep import agreed, keeper, phase
 from migrator.lockstep.agreed import NoAgreement, NotInLockstep
 from migrator.repair import rows
 from migrator.repair.rows import MovedOn
@@ -24,11 +25,13 @@ from migrator.shims import lockstep as shim
 from migrator.shims.direct import GatedConnections
 from migrator.verify import Verification
 from tests.lockstep.conftest import Lockstepped
+from tests.migrator.driving import driver
 from tests.migrator.inprocess import verify
 from tests.migrator.moving import Bank
 from tests.waiting import wait_until
 from validations.snapshots import imported
 
+STREAM = StreamId("bank", 1)
 PAY = "UPDATE bank.account SET balance = balance + 1 WHERE id = 60"
 
 
@@ -194,9 +197,37 @@ def test_who_keeps_writers_waiting_for_long_is_ended(bank: Lockstepped, gated: G
         rows.writer(bank.both.service) as holder,
         agreed.held(bank.context, bank.both, holder, hold_ms=200),
     ):
-        rows.Held("bank").lock(holder)
+        rows.Held(STREAM).lock(holder)
         pay(gated)
         with pytest.raises(psycopg.Error, match="idle-in-transaction"):
             holder.execute("DELETE FROM bank.entry")
     with rows.writer(bank.both.service) as other, pytest.raises(MovedOn):
-        rows.Held("bank").lock(other)
+        rows.Held(STREAM).lock(other)
+
+
+def test_nothing_is_repaired_once_lockstep_was_left(bank: Lockstepped, gated: GatedConnections) -> None:
+    """By a driver that took over while this one held its moment: the stream applies again, and newer rows."""
+    with (
+        rows.writer(bank.both.service) as holder,
+        bank.in_lockstep(),
+        agreed.held(bank.context, bank.both, holder, hold_ms=60_000),
+    ):
+        with driver(bank) as other:
+            phase.leave(other, "somebody else's")
+        pay(gated)
+        bank.await_equal()
+        with pytest.raises(MovedOn):
+            rows.Held(STREAM).lock(holder)
+        holder.rollback()
+
+
+def test_a_repair_in_lockstep_does_not_wait_for_the_applier(bank: Lockstepped) -> None:
+    with (
+        bank.in_lockstep(),
+        bank.both.service.connect("test", autocommit=False) as applier,
+        rows.writer(bank.both.service) as holder,
+    ):
+        applier.execute("SELECT FROM carveout.position WHERE context = 'bank' FOR UPDATE")
+        with agreed.held(bank.context, bank.both, holder, hold_ms=10_000), pytest.raises(MovedOn):
+            rows.Held(STREAM).lock(holder)
+        applier.rollback()
