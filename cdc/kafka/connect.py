@@ -31,7 +31,7 @@ from contexts.model import TableName
 
 #: The greatest record: rows can be large, and a record that does not fit stops the connector.
 MAX_RECORD_BYTES = 128 << 20
-_STATUS_POLL_S = 0.1
+STATUS_POLL_S = 0.1
 _ROUTER = "org.apache.kafka.connect.transforms.RegexRouter"
 
 
@@ -226,7 +226,7 @@ def listed(connect: Connect) -> list[str]:
 
 def current(connect: Connect, names: Names) -> dict[str, str] | None:
     """The configuration that Connect holds, or None."""
-    path = f"{_path(names)}/config"
+    path = f"{path_of(names)}/config"
     found: dict[str, str] | None = connect.call("GET", path)
     if found is None:
         require_ready(connect)
@@ -241,7 +241,7 @@ def appearing(connect: Connect, names: Names, timeout_s: float = 20.0) -> dict[s
     """
     deadline = time.monotonic() + timeout_s
     while (found := current(connect, names)) is None and time.monotonic() < deadline:
-        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
+        time.sleep(STATUS_POLL_S)  # Connect tells readiness only when asked
     return found
 
 
@@ -258,74 +258,12 @@ def validate(connect: Connect, wanted: Mapping[str, str]) -> dict[str, str]:
     return {value["name"]: "; ".join(value["errors"]) for value in values if value.get("errors")}
 
 
-def offsets(connect: Connect, names: Names) -> list[Any]:
-    """The stored places of a connector that is there; empty where it has none."""
-    found = connect.call("GET", f"{_path(names)}/offsets")
-    return list(found["offsets"]) if found else []
-
-
-def rewind(connect: Connect, names: Names, lsn: int | None = None, timeout_s: float = 60.0) -> None:
-    """Stop the connector, set its place back to the end of a transaction, and let it run again.
-
-    A connector that goes on inside a transaction leaves out the rows that share their position in the log with the
-    last one it sent (those of one COPY); from a transaction's end on it sends everything. The slot keeps what comes
-    after the last end that was acknowledged, so the server must not have been told of a later one than ``lsn``.
-
-    :param lsn: the end of the last whole transaction; None: the last one that the connector knows.
-    :raises ConnectorFailed: it does not stop or does not run again.
-    """
-    path, deadline = _path(names), time.monotonic() + timeout_s
-    connect.call("PUT", f"{path}/stop")
-    while (found := status(connect, names)) is None or found.connector != "STOPPED" or found.tasks:
-        if time.monotonic() > deadline:
-            raise _failed(names, f"it does not stop within {timeout_s:.0f} s")
-        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
-    for one in offsets(connect, names):
-        end = lsn if lsn is not None else one["offset"].get("lsn_commit")
-        body = {"offsets": [{"partition": one["partition"], "offset": _at_end(one["offset"], end)}]}
-        connect.call("PATCH", f"{path}/offsets", body)
-    connect.call("PUT", f"{path}/resume")
-    await_running(connect, names, timeout_s)
-
-
-def _at_end(offset: Mapping[str, Any], end: int | None) -> dict[str, Any] | None:
-    """Debezium's place as it is right after a transaction; None (begin with the slot) where none has ended yet."""
-    if end is None:
-        return None
-    kept = {key: value for key, value in offset.items() if not key.startswith("transaction_")}
-    return {**kept, "lsn": end, "lsn_proc": end, "lsn_commit": end, "messageType": "COMMIT"}
-
-
-def is_inside_a_transaction(connect: Connect, names: Names) -> bool:
-    """Whether the connector's stored place is not the end of a transaction."""
-    return any(one["offset"].get("messageType") != "COMMIT" for one in offsets(connect, names))
-
-
-def apply_kept(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:
-    """Make a connector again that must go on from its stored place.
-
-    :raises RefusedError: there is none: the connector is not started.
-    :raises ConnectorFailed: as for :func:`apply`.
-    """
-    body = {"name": names.connector, "config": dict(wanted), "initial_state": "STOPPED"}
-    connect.call("POST", "/connectors", body)
-    if not offsets(connect, names):
-        connect.call("DELETE", _path(names))
-        raise RefusedError(
-            f"connector {names.connector}: its stored place is lost, and its slot may stand behind what is missing",
-            unchanged="it was not started, the position was not moved",
-            next_step="the stream cannot be had from here on: carveout abort, carveout prepare, and copy anew",
-        )
-    connect.call("PUT", f"{_path(names)}/resume")
-    return await_running(connect, names, timeout_s)
-
-
 def apply(connect: Connect, names: Names, wanted: Mapping[str, str], timeout_s: float = 60.0) -> Status:
     """Make or change the connector and wait until its task runs.
 
     :raises ConnectorFailed: it was refused, or its task failed; the connector stays as it is, to be looked at.
     """
-    connect.call("PUT", f"{_path(names)}/config", dict(wanted))
+    connect.call("PUT", f"{path_of(names)}/config", dict(wanted))
     return await_running(connect, names, timeout_s)
 
 
@@ -338,16 +276,16 @@ def await_running(connect: Connect, names: Names, timeout_s: float = 60.0) -> St
     while time.monotonic() < deadline:
         found = status(connect, names)
         if found is not None and found.has_failed:
-            raise _failed(names, found.trace)
+            raise failed(names, found.trace)
         if found is not None and found.is_running:
             return found
-        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
-    raise _failed(names, f"it did not run within {timeout_s:.0f} s")
+        time.sleep(STATUS_POLL_S)  # Connect tells readiness only when asked
+    raise failed(names, f"it did not run within {timeout_s:.0f} s")
 
 
 def status(connect: Connect, names: Names) -> Status | None:
     """How the connector does, or None where there is none."""
-    found = connect.call("GET", f"{_path(names)}/status")
+    found = connect.call("GET", f"{path_of(names)}/status")
     if found is None:
         return None
     whole = next((t["trace"] for t in (found["connector"], *found["tasks"]) if t.get("trace")), "")
@@ -357,7 +295,25 @@ def status(connect: Connect, names: Names) -> Status | None:
 
 def restart(connect: Connect, names: Names) -> None:
     """Start the connector's failed task again."""
-    connect.call("POST", f"{_path(names)}/restart?includeTasks=true&onlyFailed=true")
+    connect.call("POST", f"{path_of(names)}/restart?includeTasks=true&onlyFailed=true")
+
+
+def stop(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
+    """Stop the connector, and wait until its task has ended; its place stays.
+
+    :raises ConnectorFailed: it does not stop in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    connect.call("PUT", f"{path_of(names)}/stop")
+    while (found := status(connect, names)) is None or found.connector != "STOPPED" or found.tasks:
+        if time.monotonic() > deadline:
+            raise failed(names, f"it does not stop within {timeout_s:.0f} s")
+        time.sleep(STATUS_POLL_S)  # Connect tells its progress only when asked
+
+
+def resume(connect: Connect, names: Names) -> None:
+    """Let a stopped connector run again."""
+    connect.call("PUT", f"{path_of(names)}/resume")
 
 
 def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
@@ -367,22 +323,24 @@ def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
     asked = removed = False
     while (found := status(connect, names)) is not None:
         if time.monotonic() > deadline:
-            raise _failed(names, f"it is still there after {timeout_s:.0f} s")
+            raise failed(names, f"it is still there after {timeout_s:.0f} s")
         if not asked:
-            connect.call("PUT", f"{_path(names)}/stop")
+            connect.call("PUT", f"{path_of(names)}/stop")
             asked = True
         elif not removed and found.connector == "STOPPED" and not found.tasks:
-            connect.call("DELETE", f"{_path(names)}/offsets")
-            connect.call("DELETE", _path(names))
+            connect.call("DELETE", f"{path_of(names)}/offsets")
+            connect.call("DELETE", path_of(names))
             removed = True
-        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
+        time.sleep(STATUS_POLL_S)  # Connect tells its progress only when asked
 
 
-def _path(names: Names) -> str:
+def path_of(names: Names) -> str:
+    """Where Connect has the connector."""
     return f"/connectors/{urllib.parse.quote(names.connector, safe='')}"
 
 
-def _failed(names: Names, why: str) -> ConnectorFailed:
+def failed(names: Names, why: str) -> ConnectorFailed:
+    """What is wrong with the connector, as an error."""
     return ConnectorFailed(
         f"connector {names.connector}: {why}",
         unchanged="slot, publication and topic are as they were",

@@ -10,8 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from cdc.kafka import connect, settings, topic
+from cdc.kafka import connect, place, settings, topic
+from cdc.kafka.anchor import Anchor
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.parted import PartedSource
 from cdc.kafka.settings import Encoding
@@ -74,8 +76,8 @@ class Link:
     def start(self, at: Position) -> Encoding:
         """Make sure that the stream's own connector runs and loses nothing, and say how it writes values.
 
-        A connector that is there is left as it is. One that is gone is made only where nothing was ever read from
-        it; later that is an operator's decision, since it may have lost its place.
+        A connector that is there is left as it is, but resumed where it is stopped. One that is gone is made only
+        where nothing was ever read from it; later that is an operator's decision, since it may have lost its place.
 
         :raises RefusedError: somebody changed its settings so that something would be lost, or deleted it.
         :raises ConnectorDown: it does not run.
@@ -92,6 +94,7 @@ class Link:
             connect.apply(api, names, wanted)
             return Encoding.of(wanted)
         require_ours(found, wanted)
+        self._let_run()
         self._require_running()
         return Encoding.of(found)
 
@@ -111,7 +114,7 @@ class Link:
             connect.apply(api, names, self.wanted())
             self._require_running()
         else:
-            connect.apply_kept(api, names, self.wanted())
+            place.apply_kept(api, names, self.wanted())
 
     def source(self, at: Position) -> KafkaSource:
         """The stream's source from a position on.
@@ -119,7 +122,9 @@ class Link:
         :raises CarveoutError: see :meth:`start` and :class:`KafkaSource`.
         """
         encoding = self.start(at)
-        return self._source(at, encoding, watch=rarely(self._require_running), send_again=self.send_again)
+        return self._source(
+            at, encoding, watch=rarely(self._require_running), anchor=Anchor(self.open_, self.names.slot)
+        )
 
     def reader(self, at: Position) -> KafkaSource:
         """A second source beside the worker's, to look at records: it starts and changes nothing."""
@@ -133,42 +138,58 @@ class Link:
         config = connect.current(self.cluster.connect, self.names)
         return self._source(at, Encoding.of(config if config is not None else self.wanted()))
 
-    def send_again(self, end_lsn: int) -> None:
+    def send_again(self, anchor: Anchor, end_lsn: int) -> None:
         """Have the connector send again everything that ended after ``end_lsn``.
 
-        :raises StreamStopped: the server has been told that a later transaction is safe, and need not have it any more.
+        :raises StreamStopped: the server has been told that a later transaction is safe, and need not have it any
+            more; and there is no copy of the slot that has it.
+        :raises SlotLost: the server went away while the slot was made anew.
         """
         names = self.names
-        with self.open_.connect("stream") as conn:
-            confirmed = slot_status(conn, names.slot).confirmed_flush_lsn
-        if confirmed is None or confirmed > end_lsn:
-            raise StreamStopped(
-                f"connector {names.connector} was restarted inside a transaction and may have left out rows of it,"
-                f" and slot {names.slot} does not have that transaction any more",
-                unchanged="nothing of the transaction was applied",
-                next_step=_BROKEN,
-            )
+        if not (self._has(end_lsn) or anchor.reaches(end_lsn)):
+            raise self._too_late()
+
+        def back() -> None:
+            if not (self._has(end_lsn) or anchor.restore(end_lsn)):
+                raise self._too_late()
+
         _log.warning("connector %s: set back to the end of the last whole transaction", names.connector)
-        connect.rewind(self.cluster.connect, names, end_lsn)
+        place.rewind(self.cluster.connect, names, end_lsn, meanwhile=back)
+
+    def _has(self, end_lsn: int) -> bool:
+        """Whether the slot has everything that ended after ``end_lsn``."""
+        with self.open_.connect("stream") as conn:
+            confirmed = slot_status(conn, self.names.slot).confirmed_flush_lsn
+        return confirmed is not None and confirmed <= end_lsn
+
+    def _too_late(self) -> StreamStopped:
+        names = self.names
+        return StreamStopped(
+            f"connector {names.connector} was restarted inside a transaction and may have left out rows of it,"
+            f" and slot {names.slot} does not have that transaction any more",
+            unchanged="nothing of the transaction was applied",
+            next_step=_BROKEN,
+        )
 
     def _source(
         self, at: Position, encoding: Encoding, watch: Callable[[], None] = lambda: None,
-        send_again: Callable[[int], None] | None = None,
+        anchor: Anchor | None = None,
     ) -> KafkaSource:  # fmt: skip
         cluster, names = self.cluster, self.names
+        again = partial(self.send_again, anchor) if anchor else None
         self._require_same_count(at)
         if cluster.partitions > 1:
             return PartedSource(
                 cluster.bootstrap, names.topic, names.rows, cluster.partitions, self.describe, encoding, at,
                 open_side=self.open_, plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch,
-                send_again=send_again,
+                send_again=again, anchor=anchor,
             )  # fmt: skip
         with self.closed.connect("stream") as conn:
             decided = decisions.read(conn, self.stream)
         return KafkaSource(
             cluster.bootstrap, names.topic, self.describe, encoding, at, open_side=self.open_,
             plain_arrays=cluster.plain_arrays, options=cluster.options, watch=watch, decisions=decided,
-            send_again=send_again,
+            send_again=again, anchor=anchor,
         )  # fmt: skip
 
     def _require_same_count(self, at: Position) -> None:
@@ -238,6 +259,14 @@ class Link:
             shown = "none" if confirmed is None else format_lsn(confirmed)
             raise slot_lost(at.slot, f"stands at {shown}, ahead of the stored position {format_lsn(at.end_lsn)}")
 
+    def _let_run(self) -> None:
+        """Resume a connector that is stopped: a worker that was killed while it set it back leaves it so."""
+        api, names = self.cluster.connect, self.names
+        found = connect.status(api, names)
+        if found is not None and found.connector == "STOPPED":
+            _log.warning("connector %s is stopped: resuming it", names.connector)
+            connect.resume(api, names)
+
     def _require_running(self) -> None:
         """Restart a failed task once; what fails again needs somebody, and is tried again meanwhile."""
         api, names = self.cluster.connect, self.names
@@ -246,8 +275,8 @@ class Link:
             return  # gone, or on its way: what arrives decides
         _log.warning("connector %s has failed, restarting it: %s", names.connector, found.trace)
         try:
-            if connect.is_inside_a_transaction(api, names):
-                connect.rewind(api, names)
+            if place.is_inside_a_transaction(api, names):
+                place.rewind(api, names)
             else:
                 connect.restart(api, names)
                 connect.await_running(api, names)

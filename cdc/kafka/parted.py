@@ -18,6 +18,7 @@ from typing import Any
 
 from cdc.events import Event
 from cdc.kafka import topic
+from cdc.kafka.anchor import Anchor
 from cdc.kafka.decoder.merging import MergingDecoder
 from cdc.kafka.lane import Job
 from cdc.kafka.lanes import Lanes
@@ -54,7 +55,7 @@ class PartedSource(KafkaSource):
         self, bootstrap: str, name: str, rows: str, count: int, describe: Callable[[], Mapping[TableName, Table]],
         encoding: Encoding, position: Position, *, open_side: Database | None = None,
         plain_arrays: Collection[str] = (), options: Options | None = None, watch: Callable[[], None] = lambda: None,
-        send_again: Callable[[int], None] | None = None,
+        send_again: Callable[[int], None] | None = None, anchor: Anchor | None = None,
     ) -> None:  # fmt: skip
         self._rows, self._options = rows, options or {}
         self._starts = position.parts or (0,) * count
@@ -65,7 +66,7 @@ class PartedSource(KafkaSource):
         self._lanes: Lanes | None = None
         super().__init__(
             bootstrap, name, describe, encoding, position, open_side=open_side, plain_arrays=plain_arrays,
-            options=options, watch=watch, send_again=send_again,
+            options=options, watch=watch, send_again=send_again, anchor=anchor,
         )  # fmt: skip
         jobs = [
             Job(bootstrap, rows, part, start, position.end_lsn, self._tables, encoding, self._options)

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 
 from cdc.events import Event
+from cdc.kafka.anchor import Anchor
 from cdc.kafka.decoder import Decoder, Envelopes, refusals
 from cdc.kafka.decoder.envelope import Boundary, Headers, MessageEvent
 from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
@@ -61,6 +62,7 @@ class KafkaSource:
     :param decisions: records that are left out or replaced.
     :param send_again: has the connector send everything again that ended after a position; called where it was
         restarted inside a transaction; raises where that is too late.
+    :param anchor: is told what is applied, and closed with the source.
     :raises RefusedError: a column would not arrive whole; names each with its fix.
     :raises StreamStopped: the topic is not the one that the position was read from, or was cut.
     :raises KafkaUnreachable: no broker answered.
@@ -71,6 +73,7 @@ class KafkaSource:
         position: Position, *, open_side: Database | None = None, plain_arrays: Collection[str] = (),
         options: Options | None = None, watch: Callable[[], None] = lambda: None,
         decisions: Collection[Decision] = (), send_again: Callable[[int], None] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:  # fmt: skip
         from kafka import TopicPartition
 
@@ -81,7 +84,7 @@ class KafkaSource:
         self._decoder = self._make_decoder(encoding, position)
         self._asking: Connection | None = None
         self._decisions = {decision.ordinal: decision for decision in decisions}
-        self._send_again = send_again
+        self._send_again, self._anchor = send_again, anchor
         #: The end of the topic when a broken transaction was found: it may come again before it.
         self._broken_until: int | None = None
         #: The record at which the stream stopped.
@@ -123,7 +126,9 @@ class KafkaSource:
             return int(self._buffer[0].offset if self._buffer else self._consumer.position(self._partition))
 
     def acknowledge(self, end_lsn: int) -> None:
-        """Nothing to do: the connector acknowledges the slot once Kafka holds the events, and Kafka keeps them."""
+        """Keep copies of the slot near it; the slot itself the connector acknowledges, once Kafka has the events."""
+        if self._anchor:
+            self._anchor.follow(end_lsn)
 
     def request_idle(self) -> None:
         """Write an empty message on the open side; it comes back as an :class:`~cdc.events.Idle`.
@@ -147,6 +152,8 @@ class KafkaSource:
             consumer.close()
         if self._asking is not None:
             self._asking.close()
+        if self._anchor is not None:
+            self._anchor.close()
 
     def _make_decoder(self, encoding: Encoding, position: Position) -> Decoder:
         return Decoder(self._tables, encoding, position.end_lsn, is_continued=position.ordinal > 0)

@@ -8,12 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cdc.events import Event, Idle, Transaction
 from cdc.kafka import connect, jars
+from cdc.kafka.anchor import Anchor
 from cdc.kafka.cluster import Cluster
 from cdc.kafka.connect import Connect, Names
 from cdc.kafka.link import Link
@@ -114,18 +116,19 @@ class Stream:
             with self.database.connect("test") as conn:
                 return tables or self.tables(conn)
 
-        again = Link(self.cluster(), self.stream, self.database, self.database, ()).send_again
+        anchor = Anchor(self.database, self.names.slot)
+        again = partial(Link(self.cluster(), self.stream, self.database, self.database, ()).send_again, anchor)
         where, at = (self.stack.bootstrap, self.names.topic), position or self.position()
         made: KafkaSource
         if self.partitions == 1:
             made = KafkaSource(
                 *where, described, self.encoding(), at, open_side=self.database, plain_arrays=plain_arrays,
-                send_again=again,
+                send_again=again, anchor=anchor,
             )  # fmt: skip
         else:
             made = PartedSource(
                 *where, self.names.rows, self.partitions, described, self.encoding(), at, open_side=self.database,
-                plain_arrays=plain_arrays, send_again=again,
+                plain_arrays=plain_arrays, send_again=again, anchor=anchor,
             )  # fmt: skip
         self.sources.append(made)
         return made

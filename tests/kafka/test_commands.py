@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cdc.kafka import connect
+from cdc.kafka import connect, place
 from cdc.kafka.connect import Names
 from cdc.kafka.stack import Stack
 from cdc.state.position import StreamId
 from contexts.databases import Databases
+from contexts.errors import CarveoutError, SlotLost
 from contexts.model import Side
 from tests.kafka.moving import api, kafka_bank
 from tests.migrator import commands
@@ -44,6 +45,10 @@ def test_a_connector_is_shown_judged_made_again_and_refused_without_its_place(ba
         assert "needs the connector" in run(bank, "connector", "delete", "bank", expect=4).err
         _a_setting_that_loses_is_named_everywhere(bank, stack)
         worker.stop()
+    _who_cannot_be_set_back_goes_on(stack)
+    with bank.worker():
+        bank.pay(Side.SHARED, 5, 6)
+        bank.await_equal()
     api(stack).call("DELETE", f"/connectors/{NAMES.connector}")
     _a_worker_does_not_make_it_again(bank)
     bank.pay(Side.SHARED, 3, 4)
@@ -55,6 +60,20 @@ def test_a_connector_is_shown_judged_made_again_and_refused_without_its_place(ba
     assert connect.current(api(stack), NAMES) is None
     run(bank, "abort", "bank", "--confirm", "bank")
     run(bank, "connector", "delete", "bank")
+
+
+def _who_cannot_be_set_back_goes_on(stack: Stack) -> None:
+    """But without its slot it stays stopped; so it does where the worker is killed, and the next one resumes it."""
+
+    def fails(error: CarveoutError) -> None:
+        raise error
+
+    with pytest.raises(connect.ConnectorFailed, match="of the test"):
+        place.rewind(api(stack), NAMES, meanwhile=lambda: fails(connect.ConnectorFailed("of the test")))
+    connect.await_running(api(stack), NAMES)
+    with pytest.raises(SlotLost, match="of the test"):
+        place.rewind(api(stack), NAMES, meanwhile=lambda: fails(SlotLost("of the test")))
+    assert connect.status(api(stack), NAMES) == connect.Status("STOPPED", ())
 
 
 def _before_the_beginning(bank: Bank) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cdc.kafka import connect, topic
+from cdc.kafka import connect, place, topic
 from cdc.kafka.connect import Names
 from cdc.kafka.stack import Stack
 from cdc.state.position import StreamId
@@ -81,7 +81,7 @@ def set_back(fleet: Fleet) -> None:
     before = min(stored(fleet))
     at = wal_position(fleet)
     fleet.payments.pay_some()
-    connect.rewind(api(fleet.stack), NAMES, at)
+    place.rewind(api(fleet.stack), NAMES, at)
     fleet.payments.pay_some()
     wait_until(lambda: min(stored(fleet)) > before, fleet.bank.worker_log, BACK_S)
 
