@@ -23,8 +23,8 @@ from cdc.source.slots import drop_slot, slot_status
 from contexts.databases import Connection, Database
 from contexts.errors import CarveoutError
 
-#: How often the copies are looked at.
-EVERY_S = 5.0
+#: How often the copies are looked at, and when again after the server did not let us.
+EVERY_S, AFTER_FAILURE_S = 5.0, 60.0
 #: A copy that keeps more log than this is given up: the worker is far behind, and Kafka has what it needs.
 MOST_KEPT = 1 << 30
 _MOST = 2
@@ -51,7 +51,7 @@ class Anchor:
     slot: str
     _copies: list[_Copy] = field(default_factory=list)
     _conn: Connection | None = None
-    _looked: float = 0.0
+    _next: float = 0.0
     _count: int = 0
 
     def follow(self, applied: int) -> None:
@@ -59,14 +59,15 @@ class Anchor:
 
         A server that refuses, or has no slot left for it, is no error: then there is no way back behind the slot.
         """
-        if (now := time.monotonic()) - self._looked < EVERY_S:
+        if (now := time.monotonic()) < self._next:
             return
-        self._looked = now
+        self._next = now + EVERY_S
         try:
             self._follow(self._session(), applied)
         except (psycopg.Error, CarveoutError) as error:
             _log.info("slot %s is not copied: %s", self.slot, " ".join(str(error).split()))
             self.close()
+            self._next = now + AFTER_FAILURE_S  # rows are not to wait for a server that does not answer
 
     def reaches(self, end_lsn: int) -> bool:
         """Whether there is a copy that has everything that ended after ``end_lsn``."""

@@ -23,6 +23,7 @@ def database(
     new_database: Callable[[int, Side], Database], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Database]:
     monkeypatch.setattr(anchor, "EVERY_S", 0.0)
+    monkeypatch.setattr(anchor, "AFTER_FAILURE_S", 0.0)
     made = new_database(request.param, Side.SHARED)
     with made.connect("test") as conn:
         conn.execute("CREATE TABLE public.t (id int)")
