@@ -28,6 +28,9 @@ EVERY_S, AFTER_FAILURE_S = 5.0, 60.0
 #: A copy that keeps more log than this is given up: the worker is far behind, and Kafka has what it needs.
 MOST_KEPT = 1 << 30
 _MOST = 2
+#: So many slots of the server are left to others.
+LEFT_FREE = 2
+_FREE = "SELECT current_setting('max_replication_slots')::int - count(*) FROM pg_replication_slots"
 _TIMEOUT = "10s"
 _log = logging.getLogger(__name__)
 
@@ -113,7 +116,9 @@ class Anchor:
                 conn.execute("SELECT pg_drop_replication_slot(%s)", (copy.name,))
                 self._copies.remove(copy)
         if not self._copies or (len(self._copies) < _MOST and stands > self._copies[-1].lsn):
-            self._copy(conn)
+            row = conn.execute(_FREE).fetchone()
+            if row and row[0] > LEFT_FREE:
+                self._copy(conn)
 
     def _copy(self, conn: Connection) -> None:
         self._count += 1

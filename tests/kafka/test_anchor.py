@@ -119,6 +119,17 @@ def test_a_worker_far_behind_keeps_no_log(kept: Anchor, conn: Connection, monkey
     assert copies(conn) == 1, "a new one, from here on"
 
 
+def test_the_last_slots_are_left_to_others(kept: Anchor, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = conn.execute("SELECT current_setting('max_replication_slots')::int - count(*) FROM pg_replication_slots")
+    row = free.fetchone()
+    assert row is not None
+    monkeypatch.setattr(anchor, "LEFT_FREE", row[0] - 1)
+    kept.follow(begun := stands(conn))
+    tell(conn, write(conn))
+    kept.follow(begun)
+    assert copies(conn) == 1
+
+
 def test_they_end_with_their_session(kept: Anchor, conn: Connection) -> None:
     kept.follow(begun := stands(conn))
     conn.execute(
