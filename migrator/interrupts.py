@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 #: Ctrl-C, a polite kill, and a lost terminal.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: A signal that comes just before the main thread begins to wait is not looked at before that wait is over.
+_LOOK_S = 0.5
 
 
 def end_as_ctrl_c() -> None:
@@ -20,6 +23,19 @@ def end_as_ctrl_c() -> None:
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: the terminal may go
             signal.signal(number, interrupt)
+
+
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait for the threads in the main thread, and miss no signal."""
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(_LOOK_S)
+
+
+def wait(event: threading.Event) -> None:
+    """Wait for the event in the main thread, and miss no signal."""
+    while not event.wait(_LOOK_S):
+        pass
 
 
 @contextmanager

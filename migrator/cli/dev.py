@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from migrator import interrupts
+
 
 @click.group()
 def dev() -> None:
@@ -37,4 +39,4 @@ def kafka(broker_port: int, connect_port: int) -> None:
             click.echo(f"export KAFKA_BOOTSTRAP={stack.bootstrap}")
             click.echo(f"export KAFKA_CONNECT_URL={stack.connect_url}")
             click.echo("running; Ctrl-C ends it", err=True)
-            stop.wait()
+            interrupts.wait(stop)

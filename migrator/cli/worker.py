@@ -16,6 +16,7 @@ from contexts.databases import databases, server_error
 from contexts.errors import CarveoutError, ExitCode
 from contexts.loader import load_contexts, load_project
 from contexts.model import Context, Project, TableName
+from migrator import interrupts
 from migrator.cli.common import project_option, set_up_logging
 
 _log = logging.getLogger(__name__)
@@ -91,8 +92,7 @@ def run_workers(
     threads = [threading.Thread(target=work, args=(context,), name=context.name) for context in contexts]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    interrupts.join(threads)
     return max(codes, default=0)
 
 

@@ -45,7 +45,7 @@ def test_a_context_that_is_over_does_not_end_the_others(monkeypatch: pytest.Monk
 
 STUBBORN = """
 import threading
-from pathlib import Path
+from migrator import interrupts
 from migrator.cli import worker
 stop = threading.Event()
 worker._stop_on_signals([stop])
@@ -54,7 +54,9 @@ def hang():
     stop.wait()
     print("asked", flush=True)
     threading.Event().wait()
-threading.Thread(target=hang).start()
+thread = threading.Thread(target=hang)
+thread.start()
+interrupts.join([thread])
 """
 
 
