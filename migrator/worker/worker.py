@@ -126,7 +126,7 @@ class ContextWorker:
 
     def _assign(self, migration: Migration, seat: Seat) -> Signals:
         signals = self._control.assign(migration)
-        if not seat.is_sitting():  # it was taken away before there was anything to stop
+        if self._stop.is_set() or not seat.is_sitting():  # asked to end before there was anything to stop
             signals.stop.set()
         return signals
 

@@ -94,6 +94,7 @@ def _totals_are_equal_to_the_cent_under_load(bank: Bank) -> None:
 
 
 def _numbers_that_differ_across_the_sides_are_found(bank: Bank) -> None:
+    bank.await_equal()  # what still arrives would write over it
     with bank.both.service.connect("test", session_replication_role="replica") as rogue:
         rogue.execute("UPDATE bank.account SET balance = balance + 0.01 WHERE id = 2")
         shown = bank.cli("verify", "bank", "--show-values", expect=3).stdout

@@ -218,6 +218,7 @@ class Sides:
     die_at: tuple[str, int] | None = None
     #: At how many parts of arriving transactions from now on the server ends the stream.
     cut_in: int | None = None
+    is_cut: bool = False
     _epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -317,7 +318,7 @@ class Sides:
         if self.cut_in is not None:
             self.cut_in -= 1
             if self.cut_in < 0:
-                self.cut_in = None
+                self.cut_in, self.is_cut = None, True
                 with self.both.shared.connect("test") as conn:
                     conn.execute(
                         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s",
@@ -331,6 +332,9 @@ class Sides:
     def live(self) -> None:
         """Take back every death that was planned."""
         self.die_at = self.cut_in = None
+        if self.is_cut:  # and everything had arrived before: a later poll would tell
+            self.stop()
+        self.is_cut = False
         if self.worker is not None:
             self.worker.source.polls_left = None
 

@@ -1,4 +1,7 @@
-"""A stream that stops is an error, unless a switch has ended it meanwhile: its slot and its topic are gone then."""
+"""A worker's turns: what ends one, and what comes between two.
+
+A stream that stops is an error, unless a switch has ended it meanwhile: its slot and its topic are gone then.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,36 @@ from pathlib import Path
 
 import pytest
 
+from cdc.worker.signals import Signals
 from contexts.databases import Databases
 from contexts.errors import StreamStopped
+from migrator.control.migrations import Migration
 from migrator.worker import worker
+from migrator.worker.control import ControlTask
 from tests.migrator.commands import run
 from tests.migrator.moving import Bank
+
+
+def test_a_stop_that_comes_while_the_work_is_assigned_stops_it(
+    tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hands it on has ended by then."""
+    bank, stop = Bank.create(tmp_path, pair), threading.Event()
+    bank.expand_variables()
+    run(bank, "prepare", "bank", "--skip-check")
+    with pair.shared.connect("test") as conn:
+        conn.execute("UPDATE carveout.migration SET state = 'streaming'")
+    assign, stopped = ControlTask.assign, []
+
+    def late(task: ControlTask, migration: Migration) -> Signals:
+        stop.set()
+        task.join()
+        return assign(task, migration)
+
+    monkeypatch.setattr(ControlTask, "assign", late)
+    monkeypatch.setattr(worker, "follow", lambda opened, _run: stopped.append(opened.__self__.signals.stop.is_set()))
+    worker.ContextWorker(bank.context, bank.both, stop, tmp_path / "spool").run()
+    assert stopped == [True]
 
 
 @pytest.mark.parametrize("is_over", [True, False])
