@@ -237,15 +237,23 @@ def test_changes_of_every_kind_are_in_their_order() -> None:
     assert (found.end_lsn, found.ordinal, found.parts, found.only_rows) == (1000, 4, (2, 1, 2), False)
 
 
-def test_heartbeats_only_are_an_idle_event() -> None:
+@pytest.mark.parametrize("restarted", [None, 1, 2])
+def test_heartbeats_only_are_an_idle_event(restarted: int | None) -> None:
+    """Wherever in it the connector is restarted: nothing else is in its transaction."""
     broker = Broker()
-    broker.begin(0)
-    broker.say(message(xid_of(0), 905, HEARTBEAT_PREFIX))
-    broker.end(0, 1)
+    steps: list[Callable[[], None]] = [
+        lambda: broker.begin(0),
+        lambda: broker.say(message(xid_of(0), 905, HEARTBEAT_PREFIX)),
+        lambda: broker.end(0, 1),
+    ]
+    if restarted:
+        steps.insert(restarted, broker.start)
+    for step in steps:
+        step()
     reader = Reader(broker, random.Random(1))
     reader.read_all()
     assert reader.found == []
-    assert reader.at == (1000, 3, (0,) * PARTS)
+    assert reader.at == (1000, len(steps), (0,) * PARTS)
 
 
 @pytest.mark.parametrize(

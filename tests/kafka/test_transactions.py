@@ -186,6 +186,18 @@ def test_an_end_that_a_started_connector_sends_again_is_passed_over(decoder: Dec
     assert isinstance(record(decoder, boundary("END", 8, 120, 1)), Transaction)
 
 
+@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("prefix", [HEARTBEAT_PREFIX, "p"])
+def test_nothing_is_missing_from_a_heartbeats_transaction(decoder: Decoder, after: int, prefix: str) -> None:
+    """Wherever in it the connector is restarted; anybody else's message may have rows beside it."""
+    sent = [boundary("BEGIN", 7, 50), message(7, 60, prefix), boundary("END", 7, 90, 1)]
+    for one in [*sent[:after], STARTED, *sent[after:-1]]:
+        assert record(decoder, one) is None
+    last = record(decoder, sent[-1], 4)
+    assert last == (Idle(90, 5) if prefix == HEARTBEAT_PREFIX else None)
+    assert decoder.is_broken == (prefix == "p")
+
+
 def test_an_end_that_is_said_twice_is_no_other_transactions(decoder: Decoder) -> None:
     """The second one at the position of the message that the started connector sends next."""
     record(decoder, boundary("BEGIN", 7, 50))

@@ -19,8 +19,8 @@ from itertools import groupby
 from cdc.events import Change, Delete, Event, Idle, Insert, Message, Row, Transaction, Truncate, Update
 from cdc.kafka.decoder.envelope import Boundary, MessageEvent, RowEvent, TruncateEvent, Undecodable
 from cdc.kafka.decoder.parts import CAME, LEFT, TRUNCATED, Sent
-from cdc.kafka.decoder.transactions import Decoder, log, stopped
-from cdc.kafka.settings import HEARTBEAT_PREFIX, Encoding
+from cdc.kafka.decoder.transactions import Decoder, is_heartbeat, log, stopped
+from cdc.kafka.settings import Encoding
 from contexts.catalog import Table
 from contexts.model import TableName
 
@@ -148,7 +148,7 @@ class MergingDecoder(Decoder):
         if known and (first.last_commit if isinstance(first, Sent) else first.source.last_commit) is None:
             raise stopped(f"the connector began without its place before transaction {ended.end.xid}")
         self.end_lsn, parts = ended.end.lsn, tuple(self._parts)
-        if all(isinstance(one, MessageEvent) and one.prefix == HEARTBEAT_PREFIX for one in items):
+        if all(isinstance(one, MessageEvent) and is_heartbeat(one) for one in items):
             return Idle(self.end_lsn, ended.ordinal, parts)
         changes = list(self._changes(ended.end.xid, items))
         last = items[-1]
@@ -203,7 +203,7 @@ class MergingDecoder(Decoder):
             return None
         if done is None or done.xid != event.xid:
             raise stopped(f"the end of transaction {event.xid} came without its beginning")
-        if done.is_cut:
+        if done.is_cut and not (messages and all(map(is_heartbeat, messages.values()))):
             self._break(done)
             return None
         if event.count < 1 or not all(1 <= n <= event.count for n in messages):

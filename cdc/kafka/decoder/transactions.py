@@ -12,6 +12,8 @@ between the last rows and an END that came later. Such a
 transaction is given out only once it has come again from its beginning, which the positions of its events prove;
 until then :attr:`Decoder.is_broken`, and everything is passed over.
 
+One of our own heartbeats is alone in its transaction: nothing can be missing there.
+
 A connector that was restarted right behind an END still takes that transaction for open, since it stores its place
 with END before it closes it. Where a message outside of transactions comes next, it ends it once more, at the position
 of the message. A transaction ends once, so an END of the one that ended last says nothing.
@@ -196,7 +198,8 @@ class Decoder:
         if differs and not done.before:
             raise stopped(f"transaction {event.xid} has {event.count} events, and {done.count} arrived")
         # Cut: its count is that of the rows that were sent before, whatever was left out since.
-        if done.is_cut or differs or done.count < len(done.before):
+        is_cut = done.is_cut and not (done.count and done.only_heartbeats)
+        if is_cut or differs or done.count < len(done.before):
             self._break(done)
             return None
         known, self._is_continued = self._is_continued, True
@@ -217,11 +220,12 @@ class Decoder:
     def _enter(self, event: RowEvent | TruncateEvent | MessageEvent) -> _Open | None:
         """The open transaction, after checking that ``event`` is its next one; None where it is broken off."""
         inside, place = self._open, event.place
-        # Messages carry no run.
-        is_other = inside is not None and event.run and inside.run and event.run != inside.run
-        if inside is not None and (is_other or inside.is_cut):
-            self._break(inside)
-            return None
+        if inside is not None:
+            is_other = event.run and inside.run and event.run != inside.run  # messages carry no run
+            is_cut = inside.is_cut and not (inside.only_heartbeats and is_heartbeat(event))
+            if is_other or is_cut:
+                self._break(inside)
+                return None
         if place is None or inside is None or place.xid != inside.xid:
             raise stopped(f"an event of transaction {event.source.xid} came outside of it")
         inside.count += 1
@@ -271,7 +275,7 @@ class Decoder:
         if event.place is not None:
             if (inside := self._enter(event)) is None:
                 return None
-            inside.only_heartbeats &= event.prefix == HEARTBEAT_PREFIX
+            inside.only_heartbeats &= is_heartbeat(event)
             inside.truncate_lsn = None
             inside.has_messages = True
             inside.changes.append(Message(event.prefix, event.content, lsn))
@@ -289,6 +293,11 @@ class Decoder:
         if table is None:
             raise unknown(name)
         return table
+
+
+def is_heartbeat(event: RowEvent | TruncateEvent | MessageEvent) -> bool:
+    """Whether it is one of our own heartbeats, whose transaction holds nothing else."""
+    return isinstance(event, MessageEvent) and event.prefix == HEARTBEAT_PREFIX
 
 
 def _change(table: TableDecoder, event: RowEvent, left: RowEvent | None) -> Change:
