@@ -44,6 +44,8 @@ class Membership:
         self._closing = threading.Event()
         with naming(bootstrap):
             self._consumer: Any = _consumer(bootstrap, group, session_s, self._options)
+            # A leader that does not know the topic yet gives it to nobody, and may not notice when it learns of it.
+            self._consumer.partitions_for_topic(topic)
             self._consumer.subscribe([topic], listener=_listener(self._assigned, self._revoked))
         self._thread = threading.Thread(target=self._run, name=f"group-{topic}", daemon=True)
         self._thread.start()

@@ -32,6 +32,8 @@ from migrator.worker.transport import TransportTask
 TICK_S = 1.0
 #: The phase of a worker that was given the work of another, until it streams.
 TAKING_OVER = "taking over"
+#: And of one whose work broke off, and begins anew in a moment.
+RETRYING = "retrying"
 _log = logging.getLogger(__name__)
 
 
@@ -129,7 +131,7 @@ class ControlTask:
         self.signals.rows_per_s = float(throttle.payload["rows_per_s"]) if throttle else None
         for intent in asked:
             is_new = intent.kind is Kind.BARRIER and intent.id not in self._seen_barriers
-            if is_new and self.phase != TAKING_OVER:  # what another worker was asked for waits for this one
+            if is_new and self.phase not in (TAKING_OVER, RETRYING):  # it waits until this one streams
                 self._seen_barriers.add(intent.id)
                 self._on_barrier(conn, intent)
         self._tick_report(conn, monitor.measure(migration, self.signals.report))

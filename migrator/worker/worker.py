@@ -27,7 +27,7 @@ from migrator.control import migrations
 from migrator.control.migrations import Migration
 from migrator.lifecycle import State, Work
 from migrator.lockstep.keeper import LockstepKeeper
-from migrator.worker.control import TAKING_OVER, ControlTask
+from migrator.worker.control import RETRYING, TAKING_OVER, ControlTask
 from migrator.worker.copying import CopyProgressTask
 from migrator.worker.observers import observers_of
 from migrator.worker.seat import InGroup, Seat, seat_of
@@ -96,7 +96,7 @@ class ContextWorker:
                 failures += 1
                 delay = min(BACKOFF_S[1], BACKOFF_S[0] * 2**failures) * random.uniform(0.5, 1.0)
                 self._control.error = str(error)
-                self._control.phase = "retrying"
+                self._control.phase = RETRYING
                 _log.warning("context %s: %s; again in %.1f s", self._context.name, error, delay)
                 self._stop.wait(delay)
 
