@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from contexts.errors import CarveoutError
 
 #: How often the group is asked; a rebalance waits for every member to ask.
 _POLL_S = 0.2
+#: How often a member that holds nothing looks whether anybody does.
+LOOK_S = 15.0
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +45,7 @@ class Membership:
         self._in_use = False
         self._error: CarveoutError | None = None
         self._closing = threading.Event()
+        self._looked = time.monotonic()
         with naming(bootstrap):
             self._consumer: Any = _consumer(bootstrap, group, session_s, self._options)
             # A leader that does not know the topic yet gives it to nobody, and may not notice when it learns of it.
@@ -82,19 +86,38 @@ class Membership:
 
         :raises KafkaUnreachable: they could not be asked.
         """
+        mine = self._consumer.group_metadata().member_id
+        return self._holds and any(
+            member["member_id"] == mine and self._is_assigned(member["member_assignment"])
+            for member in self._described()["members"]
+        )
+
+    def _described(self) -> dict[str, Any]:
+        """The group, as the brokers see it."""
         from kafka.admin import KafkaAdminClient
 
         with naming(self._bootstrap):
-            mine = self._consumer.group_metadata().member_id
             admin: Any = KafkaAdminClient(bootstrap_servers=self._bootstrap, **self._options)
             try:
-                found = admin.describe_groups([self.group])[self.group]
+                found: dict[str, Any] = admin.describe_groups([self.group])[self.group]
             finally:
                 admin.close()
-        return self._holds and any(
-            member["member_id"] == mine and self._is_assigned(member["member_assignment"])
-            for member in found["members"]
-        )  # fmt: skip
+        return found
+
+    def _is_forgotten(self) -> bool:
+        """Whether the group is at rest, and has given the topic to nobody: a leader that did not know it does so.
+
+        Who joins anew then makes it decide again.
+        """
+        now = time.monotonic()
+        if self._holds or now - self._looked < LOOK_S:
+            return False
+        self._looked = now
+        found = self._described()
+        if found["group_state"] != "Stable" or any(self._is_assigned(m["member_assignment"]) for m in found["members"]):
+            return False
+        _log.warning("group %s has given %s to nobody: joining anew", self.group, self.topic)
+        return True
 
     def let_go(self) -> None:
         """Nothing is written any more by this member."""
@@ -115,6 +138,8 @@ class Membership:
                     with naming(self._bootstrap):
                         self._consumer.poll(timeout_ms=int(_POLL_S * 1000))
                     self._error = None
+                    if self._is_forgotten():
+                        return
                 except CarveoutError as error:  # what it holds it keeps: only the group takes it away
                     self._error = error
                     self._closing.wait(_POLL_S)
