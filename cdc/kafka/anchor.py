@@ -21,7 +21,7 @@ from cdc.lsn import format_lsn
 from cdc.source.failures import slot_lost
 from cdc.source.slots import drop_slot, slot_status
 from contexts.databases import Connection, Database
-from contexts.errors import CarveoutError
+from contexts.errors import CarveoutError, SlotLost
 
 #: How often the copies are looked at, and when again after the server did not let us.
 EVERY_S, AFTER_FAILURE_S = 5.0, 60.0
@@ -94,7 +94,11 @@ class Anchor:
             drop_slot(self._conn, self.slot)
             self._conn.execute("SELECT pg_copy_logical_replication_slot(%s, %s, false)", (copy.name, self.slot))
         except psycopg.Error as error:
-            raise slot_lost(self.slot, f"could not be made anew: {type(error).__name__}") from error
+            raise SlotLost(
+                f"slot {self.slot!r} was dropped, and could not be made anew: {type(error).__name__}",
+                unchanged="no row was written, the position was not moved",
+                next_step="copy again, or repair with a full diff",
+            ) from error
         _log.warning("slot %s was made anew where it stood at %s", self.slot, format_lsn(copy.lsn))
         return True
 
