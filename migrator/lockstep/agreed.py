@@ -40,6 +40,8 @@ LOCK_MS = 250
 HOLD_MS = 1_000
 _PAUSE_S = (LOCK_MS / 1000, 2.0)
 _SQL = sqlfiles.load("migrator.lockstep", "agreed.sql")
+_BEGUN = sql.SQL("SELECT {}").format(_SQL["begun"])
+_BEGUN_AND_SNAPSHOT = sql.SQL("SELECT {}, pg_export_snapshot()").format(_SQL["begun"])
 _log = logging.getLogger(__name__)
 
 
@@ -92,10 +94,10 @@ def held(context: Context, both: Databases, holder: Connection, *, hold_ms: int 
         asked = stack.enter_context(both.shared.connect("agreed"))
         _hold(holder, context, hold_ms)
         try:
-            (lsn,) = _one(asked, "position", {})
+            (lsn,) = _one(asked, _SQL["position"], {})
             known = {"context": context.name, "lsn": lsn}
-            mode, shared = _one(sessions[Side.SHARED], "shared", known)
-            entered, service = _one(sessions[Side.SERVICE], "service", known)
+            mode, shared = _one(sessions[Side.SHARED], _SQL["shared"], known)
+            entered, service = _one(sessions[Side.SERVICE], _BEGUN_AND_SNAPSHOT, known)
             _require(holder, context, in_lockstep=mode == "lockstep" and entered)
         except psycopg.Error as error:
             raise _hold_over(context) from error
@@ -123,8 +125,8 @@ def is_held(holder: Connection, context: str) -> bool:
 
 def goes_on(holder: Connection, context: str) -> bool:
     """Whether nothing that was written after lockstep was left can be on the service side yet."""
-    row = holder.execute(_SQL["goes_on"], {"context": context}).fetchone()
-    return bool(row and row[0])
+    (has_begun,) = _one(holder, _BEGUN, {"context": context, "lsn": None})
+    return bool(has_begun)
 
 
 def _hold(holder: Connection, context: Context, hold_ms: int) -> None:
@@ -164,7 +166,7 @@ def _no_agreement(holder: Connection, context: Context) -> NoAgreement:
     )
 
 
-def _one(session: Connection, name: str, known: Mapping[str, str]) -> tuple[Any, ...]:
-    row = session.execute(_SQL[name], known).fetchone()
+def _one(session: Connection, query: sql.SQL | sql.Composed, known: Mapping[str, str | None]) -> tuple[Any, ...]:
+    row = session.execute(query, known).fetchone()
     assert row is not None
     return row
