@@ -31,7 +31,7 @@ from contexts.model import TableName
 
 #: The greatest record: rows can be large, and a record that does not fit stops the connector.
 MAX_RECORD_BYTES = 128 << 20
-STATUS_POLL_S = 0.1
+_STATUS_POLL_S = 0.1
 _ROUTER = "org.apache.kafka.connect.transforms.RegexRouter"
 
 
@@ -241,7 +241,7 @@ def appearing(connect: Connect, names: Names, timeout_s: float = 20.0) -> dict[s
     """
     deadline = time.monotonic() + timeout_s
     while (found := current(connect, names)) is None and time.monotonic() < deadline:
-        time.sleep(STATUS_POLL_S)  # Connect tells readiness only when asked
+        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
     return found
 
 
@@ -276,11 +276,11 @@ def await_running(connect: Connect, names: Names, timeout_s: float = 60.0) -> St
     while time.monotonic() < deadline:
         found = status(connect, names)
         if found is not None and found.has_failed:
-            raise failed(names, found.trace)
+            raise _failed(names, found.trace)
         if found is not None and found.is_running:
             return found
-        time.sleep(STATUS_POLL_S)  # Connect tells readiness only when asked
-    raise failed(names, f"it did not run within {timeout_s:.0f} s")
+        time.sleep(_STATUS_POLL_S)  # Connect tells readiness only when asked
+    raise _failed(names, f"it did not run within {timeout_s:.0f} s")
 
 
 def status(connect: Connect, names: Names) -> Status | None:
@@ -307,8 +307,8 @@ def stop(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
     connect.call("PUT", f"{path_of(names)}/stop")
     while (found := status(connect, names)) is None or found.connector != "STOPPED" or found.tasks:
         if time.monotonic() > deadline:
-            raise failed(names, f"it does not stop within {timeout_s:.0f} s")
-        time.sleep(STATUS_POLL_S)  # Connect tells its progress only when asked
+            raise _failed(names, f"it does not stop within {timeout_s:.0f} s")
+        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
 
 
 def resume(connect: Connect, names: Names) -> None:
@@ -323,7 +323,7 @@ def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
     asked = removed = False
     while (found := status(connect, names)) is not None:
         if time.monotonic() > deadline:
-            raise failed(names, f"it is still there after {timeout_s:.0f} s")
+            raise _failed(names, f"it is still there after {timeout_s:.0f} s")
         if not asked:
             connect.call("PUT", f"{path_of(names)}/stop")
             asked = True
@@ -331,7 +331,7 @@ def delete(connect: Connect, names: Names, timeout_s: float = 60.0) -> None:
             connect.call("DELETE", f"{path_of(names)}/offsets")
             connect.call("DELETE", path_of(names))
             removed = True
-        time.sleep(STATUS_POLL_S)  # Connect tells its progress only when asked
+        time.sleep(_STATUS_POLL_S)  # Connect tells its progress only when asked
 
 
 def path_of(names: Names) -> str:
@@ -339,8 +339,7 @@ def path_of(names: Names) -> str:
     return f"/connectors/{urllib.parse.quote(names.connector, safe='')}"
 
 
-def failed(names: Names, why: str) -> ConnectorFailed:
-    """What is wrong with the connector, as an error."""
+def _failed(names: Names, why: str) -> ConnectorFailed:
     return ConnectorFailed(
         f"connector {names.connector}: {why}",
         unchanged="slot, publication and topic are as they were",

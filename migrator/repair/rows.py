@@ -25,6 +25,8 @@ from validations.diff.subject import Subject
 #: Far below the worker's patience at the barrier: a statement that waits longer gives the batch up.
 _LIMITS = {"lock_timeout": "5s", "statement_timeout": "10s"}
 _POSITION = "SELECT end_lsn::text, owner::text FROM carveout.position WHERE context = %s AND epoch = %s"
+#: The applier commits nothing meanwhile.
+_LOCKED_POSITION = _POSITION + " FOR UPDATE"
 
 
 class MovedOn(CarveoutError):
@@ -60,7 +62,7 @@ class Place:
 
         :raises MovedOn: somebody has already.
         """
-        held = closed.execute(f"{_POSITION} FOR UPDATE", (self.stream.context, self.stream.epoch)).fetchone()
+        held = closed.execute(_LOCKED_POSITION, (self.stream.context, self.stream.epoch)).fetchone()
         if held is None or held != self.row:
             raise _moved_on(self.stream.context)
 
@@ -90,7 +92,7 @@ class Held:
         """
         context, known = self.stream.context, (self.stream.context, self.stream.epoch)
         try:
-            closed.execute(f"{_POSITION} FOR UPDATE", known)
+            closed.execute(_LOCKED_POSITION, known)
         except psycopg.errors.LockNotAvailable as error:
             raise _moved_on(context) from error
         if not (agreed.is_held(closed, context) and agreed.goes_on(closed, context)):

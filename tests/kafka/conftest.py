@@ -29,7 +29,6 @@ from contexts.databases import Connection, Database
 from contexts.model import Side, TableName
 from tests.conftest import need
 from tests.kafka import recorded
-from tests.waiting import wait_until
 
 _numbers = itertools.count(1)
 
@@ -92,12 +91,11 @@ class Stream:
 
     def stop(self) -> None:
         """Stop the connector; its place stays."""
-        self.api.call("PUT", f"/connectors/{self.names.connector}/stop")
-        wait_until(lambda: (found := connect.status(self.api, self.names)) is not None and not found.tasks)
+        connect.stop(self.api, self.names)
 
     def resume(self) -> None:
         """Let it run again."""
-        self.api.call("PUT", f"/connectors/{self.names.connector}/resume")
+        connect.resume(self.api, self.names)
         connect.await_running(self.api, self.names)
 
     def encoding(self) -> Encoding:

@@ -194,7 +194,7 @@ def records_delivered_twice(scene: Scene) -> None:
             producer.send(partition.topic, key=one.key, value=one.value, headers=one.headers, partition=0)
         producer.flush()
         producer.close()
-        api(scene.stack).call("PUT", f"/connectors/{names.connector}/resume")
+        connect.resume(api(scene.stack), names)
 
 
 def end_offset(scene: Scene) -> int:

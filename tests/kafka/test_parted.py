@@ -69,10 +69,9 @@ def a_reader_killed(fleet: Fleet) -> None:
 
 def connector_stopped_and_resumed(fleet: Fleet) -> None:
     one = api(fleet.stack)
-    one.call("PUT", f"/connectors/{NAMES.connector}/stop")
-    wait_until(lambda: (found := connect.status(one, NAMES)) is not None and not found.tasks)
+    connect.stop(one, NAMES)
     fleet.payments.pay_some()
-    one.call("PUT", f"/connectors/{NAMES.connector}/resume")
+    connect.resume(one, NAMES)
     connect.await_running(one, NAMES)
 
 

@@ -21,15 +21,20 @@ from tests.migrator.commands import run
 from tests.migrator.moving import Bank
 
 
-def test_a_stop_that_comes_while_the_work_is_assigned_stops_it(
-    tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever hands it on has ended by then."""
-    bank, stop = Bank.create(tmp_path, pair), threading.Event()
+def streaming(folder: Path, pair: Databases) -> Bank:
+    bank = Bank.create(folder, pair)
     bank.expand_variables()
     run(bank, "prepare", "bank", "--skip-check")
     with pair.shared.connect("test") as conn:
         conn.execute("UPDATE carveout.migration SET state = 'streaming'")
+    return bank
+
+
+def test_a_stop_that_comes_while_the_work_is_assigned_stops_it(
+    tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hands it on has ended by then."""
+    bank, stop = streaming(tmp_path, pair), threading.Event()
     assign, stopped = ControlTask.assign, []
 
     def late(task: ControlTask, migration: Migration) -> Signals:
@@ -47,12 +52,8 @@ def test_a_stop_that_comes_while_the_work_is_assigned_stops_it(
 def test_the_worker_goes_on_with_the_stream_of_now(
     tmp_path: Path, pair: Databases, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    bank, stop = Bank.create(tmp_path, pair), threading.Event()
+    bank, stop = streaming(tmp_path, pair), threading.Event()
     turns: list[int] = []
-    bank.expand_variables()
-    run(bank, "prepare", "bank", "--skip-check")
-    with pair.shared.connect("test") as conn:
-        conn.execute("UPDATE carveout.migration SET state = 'streaming'")
 
     def follow(_opened: Callable[[], object], _run: object) -> None:
         turns.append(len(turns))

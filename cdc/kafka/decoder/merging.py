@@ -148,7 +148,7 @@ class MergingDecoder(Decoder):
         if known and (first.last_commit if isinstance(first, Sent) else first.source.last_commit) is None:
             raise stopped(f"the connector began without its place before transaction {ended.end.xid}")
         self.end_lsn, parts = ended.end.lsn, tuple(self._parts)
-        if all(isinstance(one, MessageEvent) and is_heartbeat(one) for one in items):
+        if all(map(is_heartbeat, items)):
             return Idle(self.end_lsn, ended.ordinal, parts)
         changes = list(self._changes(ended.end.xid, items))
         last = items[-1]

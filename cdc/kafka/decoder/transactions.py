@@ -295,7 +295,7 @@ class Decoder:
         return table
 
 
-def is_heartbeat(event: RowEvent | TruncateEvent | MessageEvent) -> bool:
+def is_heartbeat(event: object) -> bool:
     """Whether it is one of our own heartbeats, whose transaction holds nothing else."""
     return isinstance(event, MessageEvent) and event.prefix == HEARTBEAT_PREFIX
 
